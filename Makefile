@@ -1,0 +1,28 @@
+# Each command sets up .venv by itself when it is missing or older than requirements.txt or pyproject.toml.
+PYTHON ?= python3.11
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+
+.PHONY: lab figures test lint
+lab: .venv/ready
+	$(BIN)/jupyter lab notebooks
+
+# Every notebook in order, each in a fresh kernel, in place; stops at the first cell that fails and shows its error.
+figures: .venv/ready
+	@set -e; for notebook in $(NOTEBOOKS); do \
+		echo "$$notebook"; \
+		TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
+			--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $$notebook; \
+	done
+
+test: .venv/ready
+	$(BIN)/pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@

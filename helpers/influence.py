@@ -1,0 +1,226 @@
+"""Which position influences which, for all layers and positions of one sentence.
+
+Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dimensionless, as [layer, target, source].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .jacobian import LayerJacobian
+from .layers import LayerStack, entry_layer, layer_stack
+from .models import Sentence
+from .noise import TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
+
+SAMPLED = ("samples", "seed")
+
+
+@dataclass(frozen=True)
+class Influence:
+    """`.values` and `.stderr` (None when exact) are [layer, target, source]; `.layers` names the observed sites."""
+
+    values: Tensor
+    stderr: Tensor | None
+    tokens: list[str]
+    layers: list[str]
+    method: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """Long form, a row per layer, target and source."""
+        index = pd.MultiIndex.from_product(
+            [self.layers, range(len(self.tokens)), range(len(self.tokens))],
+            names=["layer", "target", "source"],
+        )
+        frame = pd.DataFrame({"value": self.values.flatten().cpu().numpy()}, index=index)
+        if self.stderr is not None:
+            frame["stderr"] = self.stderr.flatten().cpu().numpy()
+        return frame.reset_index()
+
+
+def layer_influence(
+    model: nn.Module, inputs: Sentence | Mapping[str, Tensor], *, method: str = "exact", **options
+) -> Influence:
+    """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
+
+    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (options sigma=0.01, samples=100, seed=0) or "jvp"
+    (options samples=100, seed=0, dtype=None). Sampled methods carry standard errors.
+
+    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method or option
+    and for a layer that "exact" and "jvp" cannot express.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
+    torch.Size([2, 3, 3])
+    """
+    sampling = _sampling(method, {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ()}, options)
+    stack = layer_stack(model, inputs)
+    numbers = range(len(stack.layers))
+    if method == "exact":
+        bar = tqdm(numbers, "exact", leave=False, delay=2)
+        values = torch.stack([_jacobian(stack, number).norms() for number in bar])
+        return Influence(values, None, stack.tokens, stack.names, method)
+    means, stderrs = zip(*(_sweep(stack, [number], method, **sampling) for number in numbers), strict=True)
+    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, stack.names, method)
+
+
+def downstream_influence(
+    model: nn.Module,
+    inputs: Sentence | Mapping[str, Tensor],
+    *,
+    inject: str = "embeddings",
+    method: str = "jvp",
+    **options,
+) -> Influence:
+    """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
+
+    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; options samples=100,
+    seed=0, dtype=None, e.g. torch.bfloat16 for the tangents), "exact" (all directions; option dtype) or "noise"
+    (options sigma=0.01, samples=100, seed=0). Layers before the injection are not run again.
+
+    Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
+    does, and for a site whose output does not enter a layer.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+    >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").layers
+    ['encoder.layer.1']
+    """
+    allowed = {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ("dtype",)}
+    sampling = _sampling(method, allowed, options)
+    stack = layer_stack(model, inputs)
+    first = entry_layer(model, inputs, stack, inject)
+    numbers = list(range(first, len(stack.layers)))
+    mean, stderr = _sweep(stack, numbers, method, **sampling)
+    return Influence(mean, None if method == "exact" else stderr, stack.tokens, stack.names[first:], method)
+
+
+def upstream_influence(
+    model: nn.Module,
+    inputs: Sentence | Mapping[str, Tensor],
+    *,
+    observe: str | None = None,
+    method: str = "vjp",
+    **options,
+) -> Influence:
+    """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
+
+    One backward sweep serves every injection layer, where noise has to be injected again at each. `method` is "vjp"
+    (random orthogonal directions; options samples=100, seed=0, dtype=None) or "exact" (option dtype).
+
+    Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers whose input is
+    the source. Raises `ValueError` as `layer_influence` does, and for an `observe` that is not a layer.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).layers
+    ['encoder.layer.0', 'encoder.layer.1']
+    """
+    sampling = _sampling(method, {"vjp": (*SAMPLED, "dtype"), "exact": ("dtype",)}, options)
+    stack = layer_stack(model, inputs)
+    observe = stack.names[-1] if observe is None else observe
+    if observe not in stack.names:
+        raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
+    numbers = list(range(stack.names.index(observe), -1, -1))
+    mean, stderr = _sweep(stack, numbers, method, backward=True, **sampling)
+    stderr = None if method == "exact" else stderr.flip(0)
+    return Influence(mean.flip(0), stderr, stack.tokens, stack.names[: len(numbers)], method)
+
+
+def _sampling(method: str, allowed: Mapping[str, tuple[str, ...]], options: dict) -> dict:
+    if method not in allowed:
+        raise ValueError(f"expected method {' or '.join(map(repr, allowed))}, got {method!r}")
+    if unknown := set(options) - set(allowed[method]):
+        raise ValueError(f"method {method!r} takes the options {allowed[method]}, got {sorted(unknown)}")
+    check_noise(options.get("sigma", 0.01), options.get("samples", 100))
+    return options
+
+
+def _jacobian(stack: LayerStack, number: int) -> LayerJacobian:
+    return LayerJacobian(stack.layers[number], stack.states[number], stack.attention_mask)
+
+
+def _sweep(
+    stack: LayerStack,
+    numbers: Sequence[int],
+    method: str,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+    sigma: float = 0.01,
+    dtype: torch.dtype | None = None,
+    backward: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Disturb each position before the first of these layers, follow it through them: mean and error of ‖·‖².
+
+    [layer, target, source] each. Rows are (position, sample) pairs, as many in a pass as TOKENS_PER_PASS allows.
+    """
+    state = stack.states[numbers[0]]
+    seq, hidden = state.shape
+    if method != "noise":  # there are no more orthogonal directions than dimensions, and all of them are exact
+        samples = hidden if method == "exact" else min(samples, hidden)
+    generator = torch.Generator().manual_seed(seed + numbers[0])
+    rows = max(1, TOKENS_PER_PASS // seq)
+    follow = _by_noise(stack, numbers, sigma) if method == "noise" else _by_jacobian(stack, numbers, dtype, backward)
+    moments = []
+    groups = torch.arange(seq).split(max(1, rows // samples))
+    for positions in tqdm(groups, f"{method}, {stack.names[numbers[0]]}", leave=False, delay=2):
+        directions = torch.stack([_directions(method, generator, samples, state) for _ in positions])
+        energies = []
+        for part in directions.split(rows, dim=1):
+            disturbance = state.new_zeros(*part.shape[:2], seq, hidden)
+            disturbance[torch.arange(len(positions)), :, positions] = part
+            energy = torch.stack([h.to(state.dtype).square().sum(-1) for h in follow(disturbance.flatten(0, 1))], 1)
+            energies.append(energy.unflatten(0, part.shape[:2]))  # [position, sample, layer, seq]
+        moments.append(mean_and_stderr(torch.cat(energies, 1).transpose(0, 1)))
+    mean, stderr = (torch.cat(parts).transpose(0, 1) for parts in zip(*moments, strict=True))
+    if method != "noise":  # directions are drawn without replacement, so the error vanishes when all are used
+        stderr *= math.sqrt(1 - samples / hidden)
+    return (mean, stderr) if backward else (mean.mT, stderr.mT)
+
+
+def _by_noise(stack: LayerStack, numbers: Sequence[int], sigma: float) -> Callable[[Tensor], Iterator[Tensor]]:
+    state = stack.states[numbers[0]]
+
+    @torch.no_grad()
+    def follow(noise: Tensor) -> Iterator[Tensor]:
+        batch = torch.cat([state[None], state + sigma * noise])  # the clean row runs beside the noisy ones
+        for number in numbers:
+            batch = stack.run(number, batch)
+            yield (batch[1:] - batch[:1]) / sigma
+
+    return follow
+
+
+def _by_jacobian(
+    stack: LayerStack, numbers: Sequence[int], dtype: torch.dtype | None, backward: bool
+) -> Callable[[Tensor], Iterator[Tensor]]:
+    jacobians = [_jacobian(stack, number) for number in numbers]
+    if dtype is not None:
+        jacobians = [jacobian.to(dtype) for jacobian in jacobians]
+
+    def follow(vectors: Tensor) -> Iterator[Tensor]:
+        vectors = vectors if dtype is None else vectors.to(dtype)
+        for jacobian in jacobians:
+            vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
+            yield vectors
+
+    return follow
+
+
+def _directions(method: str, generator: torch.Generator, samples: int, like: Tensor) -> Tensor:
+    """[sample, hidden] with E‖J·direction‖² = ‖J‖²_F."""
+    hidden = like.shape[-1]
+    if method == "noise":
+        return normal(generator, (samples, hidden), like)
+    if method == "exact":  # each basis vector once; the mean over samples becomes the sum that the norm is
+        return hidden**0.5 * torch.eye(hidden).to(like)
+    return hidden**0.5 * torch.linalg.qr(normal(generator, (hidden, samples), like)).Q.mT

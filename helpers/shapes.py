@@ -1,0 +1,83 @@
+"""The two dumps of a model: its module tree, and the shape of everything that a forward pass puts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .hooks import hooked
+from .models import Sentence, check_inputs
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of (name, value) that print as aligned text. `.to_frame()` gives a DataFrame."""
+
+    rows: list[tuple[str, Any]]
+    columns: tuple[str, str]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows)
+        return "\n".join(f"{name:<{width}} {value}" for name, value in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=list(self.columns))
+
+
+def module_tree(model: nn.Module) -> Table:
+    """Every module below `model` in registration order: rows (dotted name, class with its module path).
+
+    A module object that is used in several places is listed once, under its first name
+    (torch.nn.Module.named_modules).
+
+    >>> print(module_tree(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.GELU())))
+    0 torch.nn.modules.linear.Linear
+    1 torch.nn.modules.activation.GELU
+    """
+    rows = [(name, f"{type(m).__module__}.{type(m).__qualname__}") for name, m in model.named_modules() if name]
+    return Table(rows, ("module", "class"))
+
+
+def shape_table(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], depth: int = 3) -> Table:
+    """The shape of every tensor put out by the modules with at most `depth` dots in their name, in firing order.
+
+    Rows are (`name` or `name/sub`, torch.Size): `sub` is the index in a tuple or the key in a ModelOutput; the
+    model's own output has the empty name. Raises `ValueError` for inputs that are not one sentence.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16))
+    >>> print(shape_table(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}, depth=0))
+    embeddings                torch.Size([1, 3, 8])
+    encoder/last_hidden_state torch.Size([1, 3, 8])
+    pooler                    torch.Size([1, 8])
+    /last_hidden_state        torch.Size([1, 3, 8])
+    /pooler_output            torch.Size([1, 8])
+    """
+    inputs, _ = check_inputs(model, inputs)
+    rows: list[tuple[str, torch.Size]] = []
+
+    def note(name: str, _module, _args, output) -> None:
+        rows.extend((name + sub, tensor.shape) for sub, tensor in _tensors(output))
+
+    modules = {name: module for name, module in model.named_modules() if name.count(".") <= depth}
+    with hooked({name: partial(note, name) for name in modules}, modules), torch.no_grad():
+        model(**inputs)
+    return Table(rows, ("output", "shape"))
+
+
+def _tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, (Mapping, tuple, list)):
+        items = output.items() if isinstance(output, Mapping) else enumerate(output)
+        for key, item in items:
+            yield from _tensors(item, f"{path}/{key}")

@@ -1,0 +1,193 @@
+import pytest
+import torch
+from conftest import tiny_bert
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
+from transformers.activations import ACT2FN
+
+from helpers import LayerJacobian, jacobian, layer_influence, layer_stack
+from helpers.hooks import hidden_state
+from helpers.jacobian import PATHS
+
+
+def layer_and_state(seed, heads, width, seq, masked, activation, scale):
+    """A random float64 layer, a hidden state, a mask of which the first position is always attended to."""
+    torch.manual_seed(seed)
+    hidden = heads * (6 // heads + width)  # a LayerNorm over two or three units is constant but for rounding
+    config = BertConfig(
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_hidden_layers=1,
+        intermediate_size=hidden + 3,
+        hidden_act=activation,
+        vocab_size=5,
+    )
+    config._attn_implementation = "eager"  # jacrev below has no batching rule for the fused one
+    layer = BertModel(config).double().eval().encoder.layer[0]
+    for parameter in layer.parameters():
+        parameter.data = parameter.data * 20 * scale + 0.1 * torch.randn_like(parameter)
+    mask = torch.randint(0, 2, (seq,)) if masked else None
+    if masked:
+        mask[0] = 1
+    return layer, torch.randn(seq, hidden, dtype=torch.float64), mask
+
+
+def autograd(layer, hidden, mask):
+    """The truth: jacrev through the library's own layer, [target, source, out, in]."""
+    additive = None
+    if mask is not None:
+        additive = hidden.new_zeros(1, 1, 1, len(mask)).masked_fill(mask == 0, torch.finfo(hidden.dtype).min)
+    full = torch.func.jacrev(lambda h: hidden_state(layer(h[None], additive))[0])(hidden)
+    return full.permute(0, 2, 1, 3).detach()
+
+
+def relative(got, truth, scale=None):
+    """Largest deviation over the size of the largest block (or of `scale`)."""
+    return ((got - truth).abs().max() / (truth if scale is None else scale).abs().max()).item()
+
+
+layers = st.builds(
+    layer_and_state,
+    seed=st.integers(0, 2**20),
+    heads=st.integers(1, 4),
+    width=st.integers(0, 4),
+    seq=st.integers(1, 12),
+    masked=st.booleans(),
+    activation=st.sampled_from(["gelu", "relu", "silu", "tanh", "gelu_new", "mish"]),
+    scale=st.sampled_from([1e-3, 0.1, 1.0, 3.0]),
+)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(layers)
+def test_everything_against_autograd(case):
+    layer, hidden, mask = case
+    truth = autograd(layer, hidden, mask)
+    seq, width = hidden.shape
+    J = LayerJacobian(layer, hidden, mask)
+    pairs = [(j, i) for j in range(seq) for i in range(seq)]
+    blocks = torch.stack([J.block(j, i) for j, i in pairs]).view(seq, seq, width, width)
+    assert relative(blocks, truth) < 1e-10
+    # each block against its own size, down to what float64 leaves of the largest
+    squares = truth.square().sum((2, 3))
+    assert torch.allclose(J.norms(), squares, rtol=1e-10, atol=1e-22 * squares.max())
+
+    vectors = torch.randn(2, 3, seq, width, dtype=torch.float64)
+    forward, backward = J.jvp(vectors), J.vjp(vectors)
+    assert relative(forward, torch.einsum("jiab,xyib->xyja", truth, vectors)) < 1e-10
+    assert relative(backward, torch.einsum("jiab,xyja->xyib", truth, vectors)) < 1e-10
+    other = torch.randn_like(vectors)
+    assert torch.allclose((forward * other).sum(), (vectors * J.vjp(other)).sum(), rtol=1e-11, atol=1e-12)
+
+    parts = {path: torch.stack([J.block(j, i, path) for j, i in pairs]).view_as(truth) for path in PATHS}
+    assert relative(sum(parts.values()), truth) < 1e-10
+    paths = J.paths()
+    for path in PATHS:
+        assert relative(paths[path], parts[path].square().sum((2, 3)), squares) < 1e-10, path
+    assert relative(sum(paths.values()), squares) < 1e-10
+
+
+@pytest.mark.parametrize("activation", sorted(ACT2FN))
+def test_every_activation_of_the_library(activation):
+    try:
+        layer, hidden, mask = layer_and_state(3, 2, 0, 4, True, activation, 1.0)
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert (
+        relative(LayerJacobian(layer, hidden, mask).norms(), autograd(layer, hidden, mask).square().sum((2, 3))) < 1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "config"), [(BertModel, BertConfig), (RobertaModel, RobertaConfig), (ElectraModel, ElectraConfig)]
+)
+def test_layers_of_the_family(model, config):
+    torch.manual_seed(1)
+    config = config(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16, vocab_size=9)
+    layer, hidden = model(config).double().eval().encoder.layer[0], torch.randn(4, 8, dtype=torch.float64)
+    truth = autograd(layer, hidden, None).square().sum((2, 3))
+    assert relative(LayerJacobian(layer, hidden).norms(), truth) < 1e-10
+
+
+def test_chunks_of_targets_change_no_number(monkeypatch):
+    layer, hidden, mask = layer_and_state(5, 2, 1, 9, True, "gelu", 1.0)
+    whole = LayerJacobian(layer, hidden, mask)
+    norms, paths = whole.norms(), whole.paths()
+    monkeypatch.setattr(jacobian, "CHUNK_BYTES", 1)
+    assert torch.allclose(whole.norms(), norms, rtol=1e-12)
+    assert all(torch.allclose(part, paths[name], rtol=1e-9, atol=1e-9) for name, part in whole.paths().items())
+
+
+def test_float64_states_on_float32_weights(tiny, ids):
+    stack = layer_stack(tiny, ids)
+    single = LayerJacobian(tiny.encoder.layer[0], stack.states[0]).norms()
+    double = LayerJacobian(tiny.encoder.layer[0], stack.states[0].double()).norms()
+    assert single.dtype == torch.float32 and double.dtype == torch.float64
+    assert torch.allclose(single.double(), double, rtol=1e-4)
+
+
+def test_rounded_linearisation(tiny, ids):
+    J = LayerJacobian(tiny.encoder.layer[0], layer_stack(tiny, ids).states[0])
+    tangents = torch.randn(7, 5, 8)
+    low = J.to(torch.bfloat16).jvp(tangents.bfloat16())
+    assert low.dtype == torch.bfloat16
+    assert 0 < relative(low.float(), J.jvp(tangents)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layer: layer.train(), "expected a layer in eval mode, got training mode"),
+        (lambda layer: setattr(layer, "add_cross_attention", True), 'has cross-attention; use method="noise"'),
+        (
+            lambda layer: setattr(layer.attention.self, "position_embedding_type", "relative_key"),
+            "absolute positions, BertLayer adds relative ones",
+        ),
+        (lambda layer: delattr(layer.attention.output, "LayerNorm"), "no .'attention.output.LayerNorm'.; use method"),
+        (
+            lambda layer: layer.register_forward_hook(lambda m, a, out: out + 1),
+            'BertLayer gives another output .* use method="noise"',
+        ),
+    ],
+)
+def test_what_the_formula_does_not_cover_is_refused(change, message):
+    layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
+    change(layer)
+    with pytest.raises(ValueError, match=message):
+        LayerJacobian(layer, hidden)
+
+
+def test_a_decoder_is_refused_by_its_output():
+    model = tiny_bert(is_decoder=True)
+    with pytest.raises(ValueError, match="gives another output .causal attention"):
+        layer_influence(model, {"input_ids": torch.tensor([[2, 7, 11]])})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda J: J.block(4, 0), "target and source from 0 to 3, got 4 and 0"),
+        (lambda J: J.block(0, -1), "target and source from 0 to 3, got 0 and -1"),
+        (lambda J: J.block(0, 0, "detour"), "expected a path of .*'residual'.*, got 'detour'"),
+        (lambda J: J.jvp(torch.ones(4, 7)), r"expected \[..., seq=4, hidden=6\], got \[4, 7\]"),
+        (lambda J: J.vjp(torch.ones(3, 6)), r"expected \[..., seq=4, hidden=6\], got \[3, 6\]"),
+    ],
+)
+def test_bad_arguments(call, message):
+    layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
+    with pytest.raises(ValueError, match=message):
+        call(LayerJacobian(layer, hidden))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "mask", "message"),
+    [
+        (torch.ones(1, 4, 6), None, r"expected hidden \[seq, hidden\] .* got \[1, 4, 6\]; pass hidden\[0\]"),
+        (torch.ones(4, 6), torch.ones(3), r"attention_mask \[seq=4\], got \[3\]"),
+    ],
+)
+def test_bad_states(hidden, mask, message):
+    layer, _, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
+    with pytest.raises(ValueError, match=message):
+        LayerJacobian(layer, hidden.double(), mask)

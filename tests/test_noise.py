@@ -1,0 +1,137 @@
+import math
+
+import pytest
+import torch
+from conftest import snapshot, tiny_bert
+
+from helpers import noise, noise_response, record
+
+LAYERS = "encoder.layer.*"
+
+
+def jacobian_norms(model, inputs, position):
+    """The truth: ‖∂(layer output)/∂(embedding at position)‖² by autograd, [layer, target]."""
+    with record(model, "embeddings") as trace:
+        model(**inputs)
+    clean = trace["embeddings"]
+
+    def after(vector):
+        def put(_module, _args, output):
+            return torch.cat([output[:, :position], vector[None, None], output[:, position + 1 :]], 1)
+
+        with model.embeddings.register_forward_hook(put):
+            return torch.stack(model(**inputs, output_hidden_states=True).hidden_states[1:])[:, 0]
+
+    jacobian = torch.autograd.functional.jacobian(after, clean[0, position])
+    return jacobian.square().sum((-1, -2))
+
+
+@pytest.mark.parametrize("mask", [None, [1, 1, 1, 0, 1]])
+def test_small_noise_estimates_the_jacobian(ids, mask):
+    model = tiny_bert(torch.float64)
+    inputs = ids if mask is None else ids | {"attention_mask": torch.tensor([mask])}
+    response = noise_response(model, inputs, position=2, observe=LAYERS, sigma=1e-6, samples=20_000)
+    exact = jacobian_norms(model, inputs, 2)
+    z = (response.mean - exact) / response.stderr
+    assert z.abs().max() < 4 and z.abs().max() > 0.01
+    assert (response.stderr / exact).max() < 0.02  # tight enough for a factor of 1.1 to fail
+
+
+def test_pairs_keep_their_segments(minilm, sentence):
+    """One sample by hand: two plain forward passes, with and without the same noise."""
+    from helpers import edit, encode
+
+    model, tokenizer = minilm
+    pair = encode(tokenizer, "Who spoke?", "The man.")
+    response = noise_response(model, pair, position=3, observe=LAYERS, sigma=0.1, samples=1, seed=5)
+    direction = torch.randn(1, 384, generator=torch.Generator().manual_seed(5))
+
+    def move(hidden):
+        hidden = hidden.clone()
+        hidden[:, 3] += 0.1 * direction
+        return hidden
+
+    with record(model, LAYERS) as clean:
+        model(**pair.inputs)
+    with edit(model, {"embeddings": move}), record(model, LAYERS) as moved:
+        model(**pair.inputs)
+    by_hand = torch.stack([(moved[s] - clean[s])[0].square().sum(-1) / 0.01 for s in clean])
+    assert torch.allclose(response.mean, by_hand.double(), rtol=1e-3)
+
+
+def test_one_injection_serves_all_sites_and_none_before_it(tiny, ids):
+    response = noise_response(tiny, ids, inject="encoder.layer.0", position=1, observe=["embeddings", LAYERS])
+    assert response.sites == ["embeddings", "encoder.layer.0", "encoder.layer.1"]
+    assert (response.mean[0] == 0).all()
+    others = [0, 2, 3, 4]
+    assert (response.mean[1, others] == 0).all() and response.mean[1, 1] == pytest.approx(8, rel=0.3)
+    assert (response.mean[2] > 0).all()
+
+
+def test_standard_error_is_that_of_repetitions(tiny, ids):
+    runs = [noise_response(tiny, ids, position=1, observe=LAYERS, samples=30, seed=s) for s in range(100)]
+    spread = torch.stack([run.mean for run in runs]).std(0)
+    claimed = torch.stack([run.stderr for run in runs]).mean(0)
+    assert torch.allclose(spread, claimed, rtol=0.3)
+
+
+def test_the_seed_decides_and_the_pass_size_does_not(ids, monkeypatch):
+    model = tiny_bert(torch.float64)
+    options = dict(position=1, observe=LAYERS, samples=17)
+    first = noise_response(model, ids, **options, seed=3)
+    assert not torch.equal(first.mean, noise_response(model, ids, **options, seed=4).mean)
+    monkeypatch.setattr(noise, "TOKENS_PER_PASS", 20)
+    split = noise_response(model, ids, **options, seed=3)
+    assert torch.allclose(first.mean, split.mean, rtol=1e-9) and torch.allclose(first.stderr, split.stderr, rtol=1e-9)
+
+
+def test_one_sample_has_no_standard_error(tiny, ids):
+    assert noise_response(tiny, ids, position=0, observe=LAYERS, samples=1).stderr.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"position": 5}, ValueError, "expected a position from 0 to 4 .5 tokens., got 5"),
+        ({"position": -1}, ValueError, "expected a position from 0 to 4"),
+        ({"sigma": 0}, ValueError, "positive, finite sigma .* got 0"),
+        ({"sigma": -0.1}, ValueError, "positive, finite sigma .* got -0.1"),
+        ({"sigma": math.nan}, ValueError, "positive, finite sigma .* got nan"),
+        ({"sigma": math.inf}, ValueError, "positive, finite sigma .* got inf"),
+        ({"samples": 0}, ValueError, "expected at least 1 sample, got 0"),
+        ({"inject": "encoder.layer.7"}, KeyError, "unknown site 'encoder.layer.7'; near names"),
+        ({"observe": "encoder.layer.7"}, KeyError, "unknown site 'encoder.layer.7'; near names"),
+        ({"observe": "encoder.layer"}, KeyError, "'encoder.layer' did not fire: a ModuleList"),
+        ({"inject": LAYERS}, ValueError, "expected one site to inject at, got 2"),
+        (
+            {"inject": "pooler"},
+            ValueError,
+            r"expected a hidden state \[rows, seq=5, hidden\] at 'pooler', got \[101, 8\]",
+        ),
+        ({"observe": "pooler"}, ValueError, r"at 'pooler', got \[101, 8\]"),
+        ({"inputs": {}}, ValueError, r"expected inputs with 'input_ids', got the keys \[\]"),
+        ({"inputs": {"input_ids": torch.ones(2, 5).long()}}, ValueError, r"one sentence, .* got \[2, 5\]"),
+        ({"inputs": {"input_ids": torch.ones(5).long()}}, ValueError, r"one sentence, .* got \[5\]"),
+        ({"inputs": {"input_ids": torch.ones(1, 0).long()}}, ValueError, r"one sentence, .* got \[1, 0\]"),
+        ({"inputs": {"input_ids": torch.ones(1, 41).long()}}, ValueError, "at most 40 tokens, .* got 41"),
+        ({"inputs": {"input_ids": torch.ones(1, 5).long().to("meta")}}, ValueError, "the model's device cpu, got meta"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(tiny, ids, options, error, message):
+    before = snapshot(tiny)
+    arguments = {"inputs": ids, "position": 0, "observe": LAYERS} | options
+    with pytest.raises(error, match=message):
+        noise_response(tiny, arguments.pop("inputs"), **arguments)
+    assert snapshot(tiny) == before
+
+
+def test_training_mode_is_refused(tiny, ids):
+    with pytest.raises(ValueError, match=r"eval mode, got training mode.*call model.eval\(\)"):
+        noise_response(tiny.train(), ids, position=0, observe=LAYERS)
+    assert tiny.training
+
+
+def test_nothing_is_left_behind(tiny, ids):
+    before = snapshot(tiny)
+    noise_response(tiny, ids, position=1, observe=LAYERS)
+    assert snapshot(tiny) == before
