@@ -1,5 +1,5 @@
 # Each command sets up .venv by itself when it is missing or older than requirements.txt or pyproject.toml.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .jacobian import LayerJacobian
 from .layers import LayerStack, entry_layer, layer_stack

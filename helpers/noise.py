@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .hooks import SiteError, edit, hidden_state, hooked, resolve, silent_reason
 from .models import Sentence, check_inputs

@@ -1,0 +1,91 @@
+"""Every notebook runs in a clean kernel and draws the committed figures again; what is committed is that run."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import pytest
+from matplotlib.testing.compare import compare_images
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def figures_of(notebook):
+    return re.findall(r'save_figure\([^"]*"([^"]+)"\)', "\n".join(cell.source for cell in notebook.cells))
+
+
+@each
+def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
+    notebook = nbformat.read(path, as_version=4)
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    names = figures_of(notebook)
+    assert sorted(file.stem for file in tmp_path.glob("*.png")) == sorted(names)
+    for name in names:
+        if "seconds" not in name:  # those show how long something took here and now
+            compare_with_committed(tmp_path / f"{name}.png")
+
+
+def compare_with_committed(drawn):
+    pinned = re.search(r"matplotlib==(\S+)", (ROOT / "requirements.txt").read_text())[1]
+    assert matplotlib.__version__ == pinned, (
+        f"the committed figures were drawn with matplotlib {pinned}, this is {matplotlib.__version__}, which draws other "
+        "pixels: install the pinned one to compare"
+    )
+    difference = compare_images(ROOT / "figures" / drawn.name, drawn, tol=0.3, in_decorator=True)
+    assert difference is None, (
+        f"{drawn.stem} differs from the committed figure: RMS {difference['rms']:.2f} (at most 0.3)"
+    )
+
+
+@each
+def test_what_is_committed_is_a_clean_run(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert "widgets" not in notebook.metadata and path.stat().st_size < 2**20
+    assert not re.findall(r'(?:^|[\s"\'(])(/(?:home|root|work|tmp|Users|usr)/\S*)', path.read_text())
+
+
+@each
+def test_anatomy(path):
+    """Title, what/need/minutes, takeaways, exercises, links that lead somewhere; short cells with prose between them."""
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
+    for part in ("**You will see**", "**You need**", "**Minutes:**", "## Takeaways", "## Exercises"):
+        assert part in prose, part
+    for link in re.findall(r"\]\(([^)#]+?)\)", prose):
+        assert link.startswith("http") or (path.parent / link).exists(), link
+    lengths = sorted(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
+    assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 30
+    kinds = "".join(cell.cell_type[0] for cell in cells)
+    assert "ccc" not in kinds
+
+
+def test_every_figure_is_drawn_by_a_notebook():
+    names = [name for path in NOTEBOOKS for name in figures_of(nbformat.read(path, as_version=4))]
+    assert sorted(names) == sorted(file.stem for file in (ROOT / "figures").glob("*.png"))
+    assert all(name[:2] in {path.stem[:2] for path in NOTEBOOKS} for name in names) and len(set(names)) == len(names)
+
+
+def test_the_readme_lists_every_notebook_and_shows_a_figure():
+    readme = (ROOT / "README.md").read_text()
+    assert [path.name for path in NOTEBOOKS] == re.findall(r"\]\(notebooks/(\d\d_\w+\.ipynb)\)", readme)
+    for target in re.findall(r"\]\(([^)#]+?)\)", readme):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_installed_set_is_the_pinned_one():
+    for name, pinned in re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M):
+        assert version(name).split("+")[0] == pinned, name
