@@ -1,8 +1,19 @@
 """BERT anatomy: hooks, shapes, noise and exact derivatives of Hugging Face's BERT.
 
-Read the modules in this order: models, source, hooks, shapes, noise, layers, jacobian, influence, plots.
+Read the modules in this order: models, source, hooks, shapes, noise, layers, jacobian, influence, findings, plots.
 """
 
+from .findings import (
+    MarkedSentence,
+    Words,
+    interval,
+    locality,
+    mean_distance,
+    outflow,
+    read_sentences,
+    span_ratio,
+    split_words,
+)
 from .hooks import SiteError, edit, record
 from .influence import Influence, downstream_influence, layer_influence, upstream_influence
 from .jacobian import LayerJacobian
@@ -17,23 +28,32 @@ __all__ = [
     "Influence",
     "LayerJacobian",
     "LayerStack",
+    "MarkedSentence",
     "NoiseResponse",
     "Sentence",
     "SiteError",
+    "Words",
     "curves",
     "downstream_influence",
     "edit",
     "encode",
     "heatmap",
+    "interval",
     "layer_grid",
     "layer_influence",
     "layer_stack",
     "load_bert",
+    "locality",
+    "mean_distance",
     "module_tree",
     "noise_response",
+    "outflow",
+    "read_sentences",
     "record",
     "save_figure",
     "shape_table",
     "show_source",
+    "span_ratio",
+    "split_words",
     "upstream_influence",
 ]

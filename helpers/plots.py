@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INFLUENCE = "‖∂h_target / ∂h_source‖²  (dimensionless)"
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"  # both readable with any common colour vision
@@ -111,6 +112,8 @@ def curves(
 ) -> Figure:
     """Lines over `x`: each value of `lines` is y, or (y, low, high) for a line with its interval.
 
+    `x` is one sequence for all lines, or a mapping with one for each.
+
     `log` names the logarithmic axes ("", "x", "y" or "xy"); `reference` draws a dashed horizontal line.
 
     >>> figure = curves([1, 2], {"a": [1, 2], "b": ([1, 1], [0, 0], [2, 2])}, xlabel="layer", ylabel="share")
@@ -123,14 +126,17 @@ def curves(
     for number, (name, line) in enumerate(lines.items()):
         y, *interval = line if isinstance(line, tuple) else (line,)
         colour = palette[number % len(palette)]
-        axes.plot(x, y, marker=markers[number % len(markers)], markersize=4, color=colour, label=name)
+        places = x[name] if isinstance(x, Mapping) else x
+        marker = markers[number % len(markers)] if len(places) <= 30 else ""
+        axes.plot(places, y, marker=marker, markersize=4, color=colour, label=name)
         if interval:
-            axes.fill_between(x, *interval, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(places, *interval, color=colour, alpha=0.2, linewidth=0)
     if reference is not None:
         axes.axhline(reference, color="0.4", linestyle="--", linewidth=1, label=reference_label or None)
-    axes.set_xscale("log" if "x" in log else "linear")
-    axes.set_yscale("log" if "y" in log else "linear")
-    if "x" not in log and np.array_equal(np.asarray(x), np.round(x)):
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if name in log:
+            _log_axis(axis)
+    if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=STYLE["titlesize"])
     axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
@@ -138,7 +144,7 @@ def curves(
     axes.tick_params(labelsize=STYLE["ticksize"])
     axes.grid(alpha=0.3)
     if len(lines) > 1 or reference_label:
-        figure.legend(loc="outside right upper", fontsize=STYLE["ticksize"], frameon=False)
+        figure.legend(loc="outside right center", fontsize=STYLE["ticksize"], frameon=False)
     return figure
 
 
@@ -202,6 +208,16 @@ def _draw(
     size = 6.5 if small else STYLE["ticksize"]
     axes.tick_params(axis="x", labelsize=size, rotation=90)
     axes.tick_params(axis="y", labelsize=size, rotation=0)
+
+
+def _log_axis(axis: Axis) -> None:
+    """Decades, or 1-2-5 steps as plain numbers where there are fewer than two; never labels on top of each other."""
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    low, high = sorted(axis.get_data_interval())
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _colour_bar(figure: Figure, axes: list[Axes], norm: Normalize, cmap: Colormap, label: str) -> None:

@@ -37,8 +37,8 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
 def compare_with_committed(drawn):
     pinned = re.search(r"matplotlib==(\S+)", (ROOT / "requirements.txt").read_text())[1]
     assert matplotlib.__version__ == pinned, (
-        f"the committed figures were drawn with matplotlib {pinned}, this is {matplotlib.__version__}, which draws other "
-        "pixels: install the pinned one to compare"
+        f"the committed figures were drawn with matplotlib {pinned}; this is {matplotlib.__version__}, "
+        "which draws other pixels: install the pinned one to compare"
     )
     difference = compare_images(ROOT / "figures" / drawn.name, drawn, tol=0.3, in_decorator=True)
     assert difference is None, (
@@ -59,7 +59,7 @@ def test_what_is_committed_is_a_clean_run(path):
 
 @each
 def test_anatomy(path):
-    """Title, what/need/minutes, takeaways, exercises, links that lead somewhere; short cells with prose between them."""
+    """Title, what, need, minutes, takeaways, exercises, links that lead somewhere; short cells, prose between them."""
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ")

@@ -1,0 +1,127 @@
+"""Each statistic finds what was planted, and is 1 within its interval where nothing was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import interval, locality, mean_distance, outflow, read_sentences, span_ratio, split_words
+from helpers.findings import MarkedSentence
+
+SENTENCES = Path(__file__).parents[1] / "notebooks" / "sentences.txt"
+LENGTHS = range(8, 28)
+
+
+def gaps(n):
+    return np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+
+
+def random_maps(seed):
+    """A null: independent, heavy-tailed influences, 60 sentences of different lengths, 2 layers."""
+    rng = np.random.default_rng(seed)
+    return [rng.lognormal(sigma=1.0, size=(2, n, n)) for n in rng.choice(LENGTHS, 60)]
+
+
+def covers_one(values):
+    _, low, high = interval(np.array(values))
+    return (low <= 1) & (1 <= high)
+
+
+def test_planted_locality():
+    for n in LENGTHS:
+        planted = np.where(gaps(n) == 2, 3.0, 1.0)  # thrice the influence at distance 2, whatever the length
+        ratio = locality(planted, [1, 2, 3])
+        assert ratio[1] / ratio[0] == pytest.approx(3) and ratio[0] == pytest.approx(ratio[2])
+        # the shares of all distances are one
+        every = np.arange(1, n)
+        pairs = 2 * (n - every) / (n * (n - 1))
+        assert (locality(planted, every) * pairs).sum() == pytest.approx(1)
+
+
+def test_planted_distance():
+    near = np.where(gaps(9) <= 1, 1.0, 0.0)
+    assert mean_distance(near) == pytest.approx(1 / (10 / 3))  # a uniform map has (n + 1) / 3
+    assert mean_distance(np.ones((4, 9, 9))) == pytest.approx(np.ones(4))
+
+
+def test_the_diagonal_never_counts():
+    for statistic in (mean_distance, outflow, lambda m: locality(m, [1, 2]), lambda m: span_ratio(m, [[1, 2, 3]])):
+        quiet, loud = np.ones((9, 9)), np.ones((9, 9)) + 100 * np.eye(9)
+        assert np.allclose(statistic(quiet), statistic(loud))
+
+
+def test_planted_outflow():
+    planted = np.ones((3, 6, 6))
+    planted[1, :, 4] = 5.0  # source 4 sends five times as much, in layer 1
+    sent = outflow(planted)
+    assert sent[1, 4] / sent[1, 0] == pytest.approx(5) and np.allclose(sent.mean(-1), 1)
+    assert np.allclose(sent[[0, 2]], 1)
+
+
+def test_planted_span():
+    rng = np.random.default_rng(0)
+    fading = np.exp(-gaps(12) / 2.0) * rng.lognormal(sigma=0.01, size=(12, 12))  # strong locality is not a span
+    assert span_ratio(fading, [[4, 5, 6]]) == pytest.approx(1, abs=0.03)
+    planted = fading.copy()
+    planted[4:7, 4:7] *= 2.5
+    assert span_ratio(planted, [[4, 5, 6]]) == pytest.approx(2.5, abs=0.06)
+    assert np.isnan(span_ratio(planted, [[4]])) and np.isnan(span_ratio(planted, []))
+
+
+def test_span_compares_with_eligible_words_only():
+    matrix = np.ones((8, 8))
+    matrix[:, 6:] = matrix[6:, :] = 0.1  # two words that nobody hears
+    eligible = np.arange(8) < 6
+    assert span_ratio(matrix, [[1, 2]]) > 1.1
+    assert span_ratio(matrix, [[1, 2]], eligible) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_null_is_one(seed):
+    maps = random_maps(seed)
+    assert covers_one([locality(m, [1, 2, 3, 4, 5]) for m in maps]).mean() >= 0.7
+    assert covers_one([mean_distance(m) for m in maps]).all()
+    spans = [[2, 3, 4], [6, 7]]
+    assert covers_one([span_ratio(m, spans) for m in maps]).all()
+
+
+def test_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=40), seed=i) for i in range(200))]
+    assert 0.89 <= np.mean(hits) <= 0.98
+
+
+def test_interval_leaves_nans_out_and_wants_two_sentences():
+    mean, low, high = interval(np.array([[1.0, np.nan], [3.0, 4.0], [2.0, 4.0]]))
+    assert mean.tolist() == [2, 4] and low[1] == high[1] == 4
+    with pytest.raises(ValueError, match="at least 2 sentences to resample, got 1"):
+        interval(np.array([1.0]))
+
+
+def test_the_sentence_file_is_what_it_says(minilm):
+    sentences = read_sentences(SENTENCES)
+    split = [split_words(minilm[1], sentence) for sentence in sentences]
+    assert len(sentences) >= 120 and sum(len(s.spans) for s in sentences) >= 150
+    assert {s.register for s in sentences} == {"news", "dialogue", "instruction", "science", "fiction"}
+    assert {kind for s in sentences for *_, kind in s.spans} == {"person", "place", "organisation", "work", "date"}
+    assert all(8 <= len(words.sentence.tokens) <= 30 for words in split)
+    assert all(1 <= len(span) <= 5 for words in split for span in words.spans)
+    assert all(words.punctuation[:-1].any() for words in split if words.sentence.tokens.count(",") > 0)
+    assert len({s.text for s in sentences}) == len(sentences)
+
+
+def test_words_and_spans(minilm):
+    marked = MarkedSentence("Emmy Noether, unbelievably, won.", [(0, 12, "person")], "news")
+    words = split_words(minilm[1], marked)
+    assert words.words == ["Emmy", "Noether", ",", "unbelievably", ",", "won", "."]
+    assert words.spans == [[0, 1]] and words.punctuation.tolist() == [False, False, True, False, True, False, True]
+    values = np.arange(len(words.sentence.tokens) ** 2, dtype=float).reshape(2 * (len(words.sentence.tokens),))
+    by_hand = values[np.ix_(words.tokens[1], words.tokens[3])].sum()
+    assert len(words.tokens[1]) > 1 and words.matrix(values)[1, 3] == by_hand
+
+
+def test_a_bracket_without_a_type(tmp_path):
+    file = tmp_path / "sentences.txt"
+    file.write_text("## news\nThe [Royal Society] met.\n")
+    with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
+        read_sentences(file)
