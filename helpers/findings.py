@@ -41,12 +41,15 @@ class Words:
         """[word] of bool: no letter and no digit in it."""
         return np.array([not any(map(str.isalnum, word)) for word in self.words])
 
-    def matrix(self, values) -> np.ndarray:
-        """[..., token, token] to [..., word, word]: influence summed over the pieces of each word."""
+    def matrix(self, values, *, mean: bool = False) -> np.ndarray:
+        """[..., token, token] to [..., word, word]: influence summed over the pieces of each word, or its mean.
+
+        The sum is all that one word receives from another; it grows with the number of pieces, the mean does not.
+        """
         values = np.asarray(values, dtype=float)
         member = np.zeros((len(self.tokens), values.shape[-1]))
         for word, positions in enumerate(self.tokens):
-            member[word, positions] = 1
+            member[word, positions] = 1 / len(positions) if mean else 1
         return member @ values @ member.T
 
 
