@@ -11,7 +11,7 @@ from .findings import (
     mean_distance,
     outflow,
     read_sentences,
-    span_ratio,
+    span_influence,
     split_words,
 )
 from .hooks import SiteError, edit, record
@@ -53,7 +53,7 @@ __all__ = [
     "save_figure",
     "shape_table",
     "show_source",
-    "span_ratio",
+    "span_influence",
     "split_words",
     "upstream_influence",
 ]

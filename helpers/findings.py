@@ -116,13 +116,18 @@ def outflow(matrix: np.ndarray) -> np.ndarray:
     return sent / sent.mean(-1, keepdims=True)
 
 
-def span_ratio(matrix: np.ndarray, spans: Sequence[Sequence[int]], eligible: np.ndarray | None = None) -> np.ndarray:
-    """Influence between the words of a span, over pairs at the same distances in the same sentence outside spans.
+def span_influence(
+    matrix: np.ndarray, spans: Sequence[Sequence[int]], eligible: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Influence between the words of a span, and between pairs as far apart in the same sentence outside spans.
 
     `matrix` [..., target, source]; `eligible` [word] of bool says which words may be compared with (default: all).
-    Returns [...], NaN where no span has two words or nothing can be compared with.
+    Returns (within, matched), [...] each, relative to the sentence's mean pair; NaN where no span has two words or
+    nothing can be compared with. Take the ratio of their means over sentences, `interval(within, over=matched)`: the
+    mean of the ratios would be above 1 for chance alone, since a small denominator counts more than a large one.
 
-    >>> span_ratio(np.ones((6, 6)), [[1, 2]]).item()
+    >>> within, matched = span_influence(np.ones((6, 6)), [[1, 2]])
+    >>> float(within / matched)
     1.0
     """
     gap = _gap(matrix)
@@ -132,39 +137,48 @@ def span_ratio(matrix: np.ndarray, spans: Sequence[Sequence[int]], eligible: np.
         inside[np.ix_(span, span)] = True
     outside = ~inside & eligible[:, None] & eligible
     inside &= gap > 0
-    within, matched = np.zeros(matrix.shape[:-2]), np.zeros(matrix.shape[:-2])
+    within, matched, count = np.zeros(matrix.shape[:-2]), np.zeros(matrix.shape[:-2]), 0
     for distance in np.unique(gap[inside]):
         here, there = inside & (gap == distance), outside & (gap == distance)
         if there.any():
             within = within + matrix[..., here].sum(-1)
             matched = matched + here.sum() * _mean(matrix, there)
-    return within / np.where(matched > 0, matched, np.nan)
+            count += here.sum()
+    scale = _mean(matrix, gap > 0) * (count or np.nan)
+    return within / scale, matched / scale
 
 
 def interval(
-    values: np.ndarray, *, confidence: float = 0.95, seed: int = 0
+    values, over=None, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over the first axis, the sentences, with its percentile bootstrap interval (Efron 1979); NaNs are left out.
 
-    Returns (mean, low, high), each of the shape of one sentence's value.
+    With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled together. Returns (mean,
+    low, high), each of the shape of one sentence's value. Raises `ValueError` for fewer than two sentences.
 
     >>> mean, low, high = interval(np.arange(10.0))
     >>> bool(low < mean < high), float(mean)
     (True, 4.5)
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"expected values of at least 2 sentences to resample, got {len(values)}")
-    result = bootstrap(
-        (values,),
-        lambda sample, axis: np.nanmean(sample, axis=axis),
+    data = tuple(np.asarray(part, dtype=float) for part in ((values,) if over is None else (values, over)))
+    if len(data[0]) < 2:
+        raise ValueError(f"expected values of at least 2 sentences to resample, got {len(data[0])}")
+
+    def statistic(*parts: np.ndarray, axis: int = 0) -> np.ndarray:
+        means = [np.nanmean(part, axis=axis) for part in parts]
+        return means[0] if over is None else means[0] / means[1]
+
+    limits = bootstrap(
+        data,
+        statistic,
+        paired=over is not None,
         axis=0,
         confidence_level=confidence,
         n_resamples=2000,
         method="percentile",
         rng=np.random.default_rng(seed),
-    )
-    return np.nanmean(values, 0), result.confidence_interval.low, result.confidence_interval.high
+    ).confidence_interval
+    return statistic(*data), limits.low, limits.high
 
 
 def _marked(line: str, register: str) -> MarkedSentence:
