@@ -216,7 +216,7 @@ class LayerJacobian:
         a = self.a[:, target].transpose(0, 1)  # [pair, head, source]
         q, o = (x[:, target].transpose(0, 1) for x in (self.q, self.o))
         v = self.v[:, source].transpose(0, 1)
-        sent = a.gather(-1, source[:, None, None].expand(-1, self.heads, 1))[..., None]
+        sent = self.a[:, target, source].T[..., None, None]  # A[j,i], [pair, head, 1, 1]
         factors: dict[str, tuple[Tensor, Tensor]] = {}
         if "value" in paths:
             factors["value"] = sent * torch.eye(q.shape[-1]).to(q), self.w_v
