@@ -8,6 +8,8 @@ from transformers import BertConfig, BertModel
 
 from helpers import encode, load_bert
 
+torch.set_num_threads(1)  # tiny models: a second thread costs more than it does
+
 
 @pytest.fixture(scope="session")
 def minilm():
