@@ -1,6 +1,7 @@
 """BERT anatomy: hooks, shapes, noise and exact derivatives of Hugging Face's BERT.
 
-Read the modules in this order: models, source, hooks, shapes, noise, layers, jacobian, influence, findings, plots.
+Read the modules in this order: models, source, hooks, shapes, noise, layers, jacobian, influence, findings, plots,
+views, widgets.
 """
 
 from .findings import (
@@ -23,20 +24,26 @@ from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .views import Measurements, Settings, explore
+from .widgets import explorer
 
 __all__ = [
     "Influence",
     "LayerJacobian",
     "LayerStack",
     "MarkedSentence",
+    "Measurements",
     "NoiseResponse",
     "Sentence",
+    "Settings",
     "SiteError",
     "Words",
     "curves",
     "downstream_influence",
     "edit",
     "encode",
+    "explore",
+    "explorer",
     "heatmap",
     "interval",
     "layer_grid",

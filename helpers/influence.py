@@ -50,25 +50,33 @@ def layer_influence(
     """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
 
     `method` is "exact" (closed form, see `LayerJacobian`), "noise" (options sigma=0.01, samples=100, seed=0) or "jvp"
-    (options samples=100, seed=0, dtype=None). Sampled methods carry standard errors.
+    (options samples=100, seed=0, dtype=None). Sampled methods carry standard errors. With every method, `layers` is
+    the numbers of the layers wanted (default: all) and `progress` a function that is called with the share done, from
+    0 to 1; what it raises ends the measurement.
 
-    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method or option
-    and for a layer that "exact" and "jvp" cannot express.
+    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method, option or
+    layer and for a layer that "exact" and "jvp" cannot express.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    sampling = _sampling(method, {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ()}, options)
+    allowed = {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ()}
+    numbers, progress = options.pop("layers", None), options.pop("progress", None)
+    sampling = _sampling(method, allowed, options)
     stack = layer_stack(model, inputs)
-    numbers = range(len(stack.layers))
+    depth = len(stack.layers)
+    numbers = list(range(depth) if numbers is None else numbers)
+    if not numbers or not set(numbers) <= set(range(depth)):
+        raise ValueError(f"expected layers from 0 to {depth - 1}, got {numbers}")
+    names = [stack.names[number] for number in numbers]
     if method == "exact":
-        bar = tqdm(numbers, "exact", leave=False, delay=2)
-        values = torch.stack([_jacobian(stack, number).norms() for number in bar])
-        return Influence(values, None, stack.tokens, stack.names, method)
-    means, stderrs = zip(*(_sweep(stack, [number], method, **sampling) for number in numbers), strict=True)
-    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, stack.names, method)
+        values = torch.stack([_jacobian(stack, number).norms() for number in _steps(numbers, "exact", progress)])
+        return Influence(values, None, stack.tokens, names, method)
+    parts = [_sweep(stack, [number], method, progress=progress, **sampling) for number in numbers]
+    means, stderrs = zip(*parts, strict=True)
+    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method)
 
 
 def downstream_influence(
@@ -83,7 +91,8 @@ def downstream_influence(
 
     `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; options samples=100,
     seed=0, dtype=None, e.g. torch.bfloat16 for the tangents), "exact" (all directions; option dtype) or "noise"
-    (options sigma=0.01, samples=100, seed=0). Layers before the injection are not run again.
+    (options sigma=0.01, samples=100, seed=0); all take `progress` as `layer_influence` does. Layers before the
+    injection are not run again.
 
     Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
     does, and for a site whose output does not enter a layer.
@@ -95,11 +104,12 @@ def downstream_influence(
     ['encoder.layer.1']
     """
     allowed = {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ("dtype",)}
+    progress = options.pop("progress", None)
     sampling = _sampling(method, allowed, options)
     stack = layer_stack(model, inputs)
     first = entry_layer(model, inputs, stack, inject)
     numbers = list(range(first, len(stack.layers)))
-    mean, stderr = _sweep(stack, numbers, method, **sampling)
+    mean, stderr = _sweep(stack, numbers, method, progress=progress, **sampling)
     return Influence(mean, None if method == "exact" else stderr, stack.tokens, stack.names[first:], method)
 
 
@@ -158,6 +168,7 @@ def _sweep(
     sigma: float = 0.01,
     dtype: torch.dtype | None = None,
     backward: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Disturb each position before the first of these layers, follow it through them: mean and error of ‖·‖².
 
@@ -172,7 +183,7 @@ def _sweep(
     follow = _by_noise(stack, numbers, sigma) if method == "noise" else _by_jacobian(stack, numbers, dtype, backward)
     moments = []
     groups = torch.arange(seq).split(max(1, rows // samples))
-    for positions in tqdm(groups, f"{method}, {stack.names[numbers[0]]}", leave=False, delay=2):
+    for positions in _steps(groups, f"{method}, {stack.names[numbers[0]]}", progress):
         directions = torch.stack([_directions(method, generator, samples, state) for _ in positions])
         energies = []
         for part in directions.split(rows, dim=1):
@@ -185,6 +196,13 @@ def _sweep(
     if method != "noise":  # directions are drawn without replacement, so the error vanishes when all are used
         stderr *= math.sqrt(1 - samples / hidden)
     return (mean, stderr) if backward else (mean.mT, stderr.mT)
+
+
+def _steps(items: Sequence, label: str, progress: Callable[[float], None] | None) -> Iterator:
+    for number, item in enumerate(tqdm(items, label, leave=False, delay=2)):
+        if progress is not None:
+            progress(number / len(items))
+        yield item
 
 
 def _by_noise(stack: LayerStack, numbers: Sequence[int], sigma: float) -> Callable[[Tensor], Iterator[Tensor]]:

@@ -50,7 +50,7 @@ def heatmap(
     axes = figure.subplots()
     norm, cmap = _colours(values, log, diverging, limits)
     _draw(axes, values, rows, columns, norm, cmap, small=len(columns) > 16)
-    axes.set_title(title, fontsize=STYLE["titlesize"])
+    axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
     axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
     axes.set_ylabel(ylabel, fontsize=STYLE["labelsize"])
     _colour_bar(figure, [axes], norm, cmap, label)
@@ -92,7 +92,7 @@ def layer_grid(
         _draw(axes, stacked[number], tokens, tokens, norm, cmap, small=True)
         axes.set_title(names[number], fontsize=STYLE["labelsize"])
         axes.tick_params(labelleft=number % columns == 0, labelbottom=number + columns >= len(stacked))
-    figure.suptitle(title, fontsize=STYLE["titlesize"])
+    figure.suptitle(title, fontsize=STYLE["titlesize"], parse_math=False)
     figure.supxlabel("source", fontsize=STYLE["labelsize"])
     figure.supylabel("target", fontsize=STYLE["labelsize"])
     _colour_bar(figure, list(panels[: len(stacked)]), norm, cmap, label)
@@ -138,7 +138,7 @@ def curves(
             _log_axis(axis)
     if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title, fontsize=STYLE["titlesize"])
+    axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
     axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
     axes.set_ylabel(ylabel, fontsize=STYLE["labelsize"])
     axes.tick_params(labelsize=STYLE["ticksize"])
@@ -208,6 +208,8 @@ def _draw(
     size = 6.5 if small else STYLE["ticksize"]
     axes.tick_params(axis="x", labelsize=size, rotation=90)
     axes.tick_params(axis="y", labelsize=size, rotation=0)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)  # a token may hold a $
 
 
 def _log_axis(axis: Axis) -> None:

@@ -1,0 +1,208 @@
+"""What the explorer shows, as a pure function of its controls: two or three pictures and a line in words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from .influence import downstream_influence, layer_influence
+from .layers import layer_stack
+from .models import Sentence, encode
+from .plots import heatmap
+
+MAX_TOKENS = 64  # what a picture can label
+KEPT = 500  # maps of one layer each, or pictures
+Progress = Callable[[float], None]
+SINGLE, DOWNSTREAM = "each layer alone", "from the embeddings"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The explorer's controls; `sigma` is in units of the hidden state and matters for "noise" only."""
+
+    text: str = "Beijing is the capital of China, said the man."
+    second: str = ""  # a second sentence to compare with; none when empty
+    position: int = 1  # the token that is disturbed
+    layer: int = 1
+    observe: str = SINGLE
+    method: str = "exact"
+    sigma: float = 0.01
+    samples: int = 20
+    own: bool = False  # draw each token's influence on itself
+    log: bool = True
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One part of the view: a picture, and in words what it shows or what to see in it."""
+
+    part: str  # "map", "trace" or "pair"
+    values: np.ndarray
+    rows: list[str]
+    columns: list[str]
+    words: str
+    options: dict
+
+    @property
+    def figure(self) -> Figure:
+        return heatmap(self.values, self.rows, self.columns, **self.options)
+
+    @property
+    def key(self) -> tuple:
+        """Equal for equal pictures."""
+        return (self.values.tobytes(), *self.rows, *self.columns, *self.options.items())
+
+
+class Kept(dict):
+    """A dict of the newest `KEPT` results."""
+
+    def __setitem__(self, key, value) -> None:
+        super().__setitem__(key, value)
+        while len(self) > KEPT:
+            del self[next(iter(self))]
+
+
+class Measurements:
+    """What the pictures of one model are drawn from; results for the same input are kept."""
+
+    def __init__(self, model: nn.Module, tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        self.depth: int = model.config.num_hidden_layers
+        self._kept = Kept()
+
+    def sentence(self, text: str) -> Sentence:
+        sentence = encode(self.tokenizer, text)
+        if (seq := len(sentence.tokens)) > MAX_TOKENS:
+            raise ValueError(
+                f"expected at most {MAX_TOKENS} tokens, which a picture can label, got {seq}; shorten the sentence, "
+                "or use layer_influence, which takes as many as the model has positions"
+            )
+        return sentence
+
+    def influence(self, settings: Settings, layer: int, progress: Progress | None = None) -> np.ndarray:
+        """Influence [target, source] within `layer`, or from the embeddings to its output."""
+        text, observe, method = settings.text, settings.observe, settings.method
+        options: dict = {} if method == "exact" else {"samples": settings.samples}
+        if method == "noise":
+            options["sigma"] = settings.sigma
+        key = (text, observe, method, *options.values())
+        if (*key, layer) not in self._kept:
+            sentence, options = self.sentence(text), options | {"method": method, "progress": progress}
+            if observe == SINGLE:
+                measured, found = [layer], layer_influence(self.model, sentence, layers=[layer], **options)
+            else:
+                measured, found = range(self.depth), downstream_influence(self.model, sentence, **options)
+            for number, values in zip(measured, found.values, strict=True):
+                self._kept[*key, number] = values.numpy()
+        return self._kept[*key, layer]
+
+    def apart(self, first: str, second: str) -> tuple[np.ndarray, list[str]]:
+        """Distance of two sentences' hidden states [embeddings and layers, aligned token], and the tokens' labels.
+
+        ‖h - h'‖ / ‖h‖ where a token of one sentence stands for one of the other; NaN where it has no partner.
+        """
+        sentences = [self.sentence(text) for text in (first, second)]
+        states = []
+        for sentence in sentences:
+            stack = layer_stack(self.model, sentence)
+            with torch.no_grad():
+                last = stack.run(len(stack.layers) - 1, stack.states[-1][None])[0]
+            states.append(torch.stack([*stack.states, last]))
+        columns = align(*(sentence.tokens for sentence in sentences))
+        distances = torch.full((len(states[0]), len(columns)), torch.nan)
+        labels = []
+        for column, (a, b) in enumerate(columns):
+            names = [s.tokens[i] if i is not None else "–" for s, i in zip(sentences, (a, b), strict=True)]
+            labels.append(names[0] if names[0] == names[1] else " / ".join(names))
+            if a is not None and b is not None:
+                one, other = states[0][:, a], states[1][:, b]
+                distances[:, column] = (one - other).norm(dim=-1) / one.norm(dim=-1)
+        return distances.numpy(), labels
+
+
+def explore(measurements: Measurements, settings: Settings, progress: Progress | None = None) -> Iterator[Shown]:
+    """The pictures for these settings, the quickest first: the layer's map, the token's trace, the pair of sentences.
+
+    `progress` is called with the share done of what comes next, from 0 to 1; what it raises ends the exploration.
+    Raises `ValueError` for a sentence that cannot be measured.
+
+    >>> from helpers import load_bert
+    >>> [shown.part for shown in explore(Measurements(*load_bert()), Settings("Hello world!", position=1))]
+    ['map', 'trace']
+    """
+    tokens, depth = measurements.sentence(settings.text).tokens, measurements.depth
+    if settings.second:
+        measurements.sentence(settings.second)  # complains before anything is drawn
+    position, layer = min(settings.position, len(tokens) - 1), min(settings.layer, depth - 1)
+    method, layers = settings.method, [f"layer {number}" for number in range(depth)]
+    if method != "exact":
+        sigma = f"σ = {settings.sigma:g}, " if method == "noise" else ""
+        method += f" ({sigma}{settings.samples} samples)"
+    where = f"layer {layer} alone" if settings.observe == SINGLE else f"embeddings to layer {layer}"
+    hidden = np.eye(len(tokens), dtype=bool) & (not settings.own)
+
+    matrix = measurements.influence(settings, layer, progress)
+    title = f"{_short(settings.text)}\n{method}, {where}"
+    values = np.where(hidden, np.nan, matrix)
+    words = f"Influence of every token (columns) on every token (rows) of this sentence: {title}"
+    yield Shown("map", values, tokens, tokens, words, {"title": title, "log": settings.log})
+
+    def share_of(number: int) -> Progress | None:
+        return progress and (lambda share: progress((number + share) / depth))
+
+    columns = [measurements.influence(settings, number, share_of(number))[:, position] for number in range(depth)]
+    title = f"{_short(settings.text)}\n{method}, {settings.observe}, source '{tokens[position]}' ({position})"
+    values = np.where(hidden[position], np.nan, columns)
+    words = in_words(matrix, tokens, position, f"{method}, {where}")
+    options = {"title": title, "log": settings.log, "xlabel": "target", "ylabel": "layer"}
+    yield Shown("trace", values, layers, tokens, words, options)
+
+    if settings.second:
+        distances, labels = measurements.apart(settings.text, settings.second)
+        order = np.argsort(-np.nan_to_num(distances[-1], nan=-1))[:3]
+        most = ", ".join(f"'{labels[column]}' {distances[-1, column]:.2f}" for column in order)
+        options = {
+            "title": f"{_short(settings.text)}\n{_short(settings.second)}",
+            "label": "‖h - h'‖ / ‖h‖",
+            "xlabel": "token of the first / of the second sentence",
+            "ylabel": "hidden state after",
+        }
+        words = f"After the last layer the two sentences are furthest apart at {most}."
+        yield Shown("pair", distances, ["embeddings", *layers], labels, words, options)
+
+
+def in_words(matrix: np.ndarray, tokens: Sequence[str], position: int, what: str) -> str:
+    """Which three positions a token reaches most, and its outflow: mean influence on the other words, relative."""
+    order = [int(target) for target in matrix[:, position].argsort()[::-1] if target != position][:3]
+    reached = ", ".join(f"'{tokens[target]}' ({target}) {matrix[target, position]:.3g}" for target in order)
+    words = np.arange(1, len(tokens) - 1)  # without [CLS] and [SEP]
+    mean_sent = [
+        matrix[words[words != source], source].mean() if len(words) > 1 else np.nan for source in (position, *words)
+    ]
+    outflow = mean_sent[0] / np.mean(mean_sent[1:])
+    relative = f"{outflow:.2f} × the sentence's mean" if np.isfinite(outflow) else "unknown with a single word"
+    return f"'{tokens[position]}' ({position}), {what}, reaches most: {reached}. Its outflow is {relative}."
+
+
+def align(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None, int | None]]:
+    """Pairs of positions, None where a token has no partner; equal tokens first, replaced ones in their order.
+
+    >>> align(["a", "b", "c"], ["a", "x", "y", "c"])
+    [(0, 0), (1, 1), (None, 2), (2, 3)]
+    """
+    pairs: list[tuple[int | None, int | None]] = []
+    for _, a, a_end, b, b_end in difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        for step in range(max(a_end - a, b_end - b)):
+            pairs.append((a + step if a + step < a_end else None, b + step if b + step < b_end else None))
+    return pairs
+
+
+def _short(text: str, width: int = 56) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,199 @@
+"""`explorer`: type a sentence, click a token, see where a disturbance of it goes."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import threading
+import traceback
+import warnings
+from dataclasses import asdict, replace
+
+import ipywidgets as ipw
+from torch import nn
+
+from .views import DOWNSTREAM, SINGLE, Kept, Measurements, Settings, Shown, explore
+
+STYLE = """<style>
+.ex-picture img {max-width: 100%; height: auto; background: white}
+.ex-busy {opacity: .45}
+.ex-position {max-height: 12em; overflow: auto}
+.ex-position button {width: auto; min-width: 2em; padding: 0 .5em}
+.ex-error {border-left: 4px solid var(--jp-error-color1, #d32f2f); padding: .3em .8em; white-space: pre-wrap}
+.ex-status, .ex-status .widget-html-content {color: var(--jp-ui-font-color1); height: auto; white-space: normal}
+</style>"""
+
+
+def explorer(model: nn.Module, tokenizer, **settings) -> Explorer:
+    """A widget over the two experiments: every control of `Settings`, the pictures of `explore`, one line in words.
+
+    `settings` are the first values of the controls. `.settings` is what the controls say now, `.wait()` returns when
+    what they say is on screen. An error in the input is shown in place of the pictures; the next good input brings
+    them back.
+
+    >>> from helpers import load_bert
+    >>> explorer(*load_bert(), text="Hello world!").settings.text
+    'Hello world!'
+    """
+    return Explorer(Measurements(model, tokenizer), Settings(**settings))
+
+
+def png(shown: Shown) -> bytes:
+    """The picture's bytes; its title stands in its Description."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a script that matplotlib's font lacks
+        description = json.dumps([shown.part, shown.options["title"]])
+        shown.figure.savefig(buffer, dpi=100, metadata={"Software": None, "Description": description})
+    return buffer.getvalue()
+
+
+class Superseded(Exception):
+    """Another input has arrived while this one was computed."""
+
+
+class Explorer(ipw.VBox):
+    """The view. Callbacks run on several threads, so each only starts a refresh; refreshes take turns (one lock), read
+    the controls when it is their turn, and give way to a newer one between two steps of a computation."""
+
+    def __init__(self, measurements: Measurements, first: Settings):
+        self._measurements, self._drawn = measurements, Kept()
+        self._lock, self._counting, self._idle = threading.RLock(), threading.Lock(), threading.Event()
+        self._newest, self._drawing = 0, 0  # the last request's number; the thread whose turn it is
+        wide, narrow = (
+            {"style": {"description_width": "initial"}, "layout": {"width": width}} for width in ("98%", "auto")
+        )
+        last = measurements.depth - 1
+        self.controls = {
+            "text": ipw.Text(first.text, description="Sentence", **wide),
+            "position": ipw.ToggleButtons(layout={"width": "98%"}),
+            "layer": ipw.IntSlider(min(first.layer, last), 0, last, description="Layer", layout={"width": "20em"}),
+            "observe": ipw.Dropdown(options=[SINGLE, DOWNSTREAM], value=first.observe, description="Observe", **narrow),
+            "method": ipw.Dropdown(
+                options=["exact", "jvp", "noise"], value=first.method, description="Method", **narrow
+            ),
+            "sigma": ipw.BoundedFloatText(first.sigma, min=1e-5, max=100, step=0.01, description="σ", **narrow),
+            "samples": ipw.BoundedIntText(first.samples, min=2, max=1000, description="Samples", **narrow),
+            "own": ipw.Checkbox(first.own, description="own position", indent=False, **narrow),
+            "log": ipw.Checkbox(first.log, description="logarithmic colour", indent=False, **narrow),
+            "second": ipw.Text(
+                first.second, description="Second sentence", placeholder="to compare with, if you like", **wide
+            ),
+        }
+        self.pictures = {part: ipw.HTML() for part in ("map", "trace", "pair")}
+        self.status = ipw.HTML()
+        self.status.add_class("ex-status")
+        for name, control in self.controls.items():
+            control.add_class(f"ex-{name}")
+        for part, picture in self.pictures.items():
+            picture.add_class("ex-picture").add_class(f"ex-{part}-picture")
+        text, position, *choices, second = self.controls.values()
+        choices, pictures = (
+            ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in (choices, tuple(self.pictures.values()))
+        )
+        super().__init__([ipw.HTML(STYLE), text, position, choices, second, self.status, pictures])
+        self.add_class("explorer")
+        self._set_tokens(first)
+        for name, control in self.controls.items():
+            control.observe(self._changed, "index" if name == "position" else "value")
+        self._refresh(self._request())
+
+    def __repr__(self) -> str:
+        return "Explorer (run this cell in JupyterLab to use it)"
+
+    def _repr_mimebundle_(self, **kwargs):
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": repr(self)}
+
+    @property
+    def settings(self) -> Settings:
+        values = {name: control.value for name, control in self.controls.items() if name != "position"}
+        return Settings(**values, position=self.controls["position"].index or 0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether what the controls say was shown within `timeout` seconds."""
+        return self._idle.wait(timeout)
+
+    def _changed(self, _change) -> None:
+        if threading.get_ident() != self._drawing:  # a refresh sets the tokens itself
+            threading.Thread(target=self._refresh, args=[self._request()], daemon=True).start()
+
+    def _request(self) -> int:
+        with self._counting:
+            self._idle.clear()
+            self._newest += 1
+            return self._newest
+
+    def _refresh(self, request: int) -> None:
+        def progress(share: float) -> None:
+            if request != self._newest:
+                raise Superseded
+            self.status.value = f'<span role="status">computing … {share:.0%}</span>'
+
+        with self._lock:
+            self._drawing = threading.get_ident()
+            try:
+                progress(0)
+                settings = self.settings
+                self._show(settings, progress)
+                threading.Thread(target=self._draw_ahead, args=[request, settings], daemon=True).start()
+            except Superseded:
+                return
+            except Exception as error:
+                self._show_error(error)
+            finally:
+                self._drawing = 0
+            with self._counting:
+                if request == self._newest:
+                    self._idle.set()
+
+    def _draw_ahead(self, request: int, settings: Settings) -> None:
+        """The maps of the other layers, which are measured by now, so that the slider moves at once."""
+        for layer in range(self._measurements.depth):
+            with self._lock:
+                if request != self._newest:
+                    return
+                self._png(next(explore(self._measurements, replace(settings, layer=layer, second=""))))
+
+    def _png(self, shown: Shown) -> bytes:
+        if shown.key not in self._drawn:
+            self._drawn[shown.key] = png(shown)
+        return self._drawn[shown.key]
+
+    def _show(self, settings: Settings, progress) -> None:
+        for name in ("sigma", "samples"):
+            needed = settings.method == "noise" or (name, settings.method) == ("samples", "jvp")
+            self.controls[name].layout.display = None if needed else "none"
+        self._set_tokens(settings)
+        for picture in self.pictures.values():
+            picture.add_class("ex-busy")
+        words = []
+        for shown in explore(self._measurements, settings, progress):
+            data = base64.b64encode(self._png(shown)).decode()
+            progress(0.5)
+            picture = self.pictures[shown.part]
+            picture.value = f'<img alt="{html.escape(shown.words)}" src="data:image/png;base64,{data}">'
+            picture.layout.display = None
+            picture.remove_class("ex-busy")
+            if shown.part != "map":
+                words.append(html.escape(shown.words))
+        if not settings.second:
+            self.pictures["pair"].layout.display = "none"
+        state = html.escape(json.dumps(asdict(settings)))
+        self.status.value = f'<span role="status" class="ex-done" data-state="{state}">{"<br>".join(words)}</span>'
+
+    def _set_tokens(self, settings: Settings) -> None:
+        tokens, buttons = self._measurements.sentence(settings.text).tokens, self.controls["position"]
+        if [label for label, _ in buttons.options] != tokens:
+            buttons.options = [(token, number) for number, token in enumerate(tokens)]
+        buttons.index = min(settings.position, len(tokens) - 1)
+        buttons.layout.display = None
+
+    def _show_error(self, error: Exception) -> None:
+        for part in (self.controls["position"], *self.pictures.values()):
+            part.layout.display = "none"
+        told = str(error)
+        if not isinstance(error, ValueError):  # not the input's fault: say all that is known
+            told = "".join(traceback.format_exception(error))
+        self.status.value = f'<div role="alert" class="ex-error">{html.escape(told)}</div>'
