@@ -291,8 +291,11 @@ def _check_layer(layer: nn.Module) -> None:
         )
     if layer.training:
         raise ValueError("expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()")
-    if getattr(layer, "add_cross_attention", False):
-        raise ValueError(f"expected self-attention only, {type(layer).__name__} has cross-attention; {instead}")
+    if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
+        raise ValueError(
+            f"expected self-attention in both directions, {type(layer).__name__} is a decoder's (causal, or with "
+            f"cross-attention); {instead}"
+        )
     if getattr(layer.attention.self, "position_embedding_type", None) not in (None, "absolute"):
         raise ValueError(
             f"expected absolute positions, {type(layer).__name__} adds relative ones to its scores; {instead}"

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, Rob
 from transformers.activations import ACT2FN
 
 from helpers import LayerJacobian, jacobian, layer_influence, layer_stack
-from helpers.hooks import hidden_state
+from helpers.hooks import hidden_state, replace_hidden_state
 from helpers.jacobian import PATHS
 
 
@@ -139,14 +139,14 @@ def test_rounded_linearisation(tiny, ids):
     ("change", "message"),
     [
         (lambda layer: layer.train(), "expected a layer in eval mode, got training mode"),
-        (lambda layer: setattr(layer, "add_cross_attention", True), 'has cross-attention; use method="noise"'),
+        (lambda layer: setattr(layer, "add_cross_attention", True), 'cross-attention.; use method="noise"'),
         (
             lambda layer: setattr(layer.attention.self, "position_embedding_type", "relative_key"),
             "absolute positions, BertLayer adds relative ones",
         ),
         (lambda layer: delattr(layer.attention.output, "LayerNorm"), "no .'attention.output.LayerNorm'.; use method"),
         (
-            lambda layer: layer.register_forward_hook(lambda m, a, out: out + 1),
+            lambda layer: layer.register_forward_hook(lambda m, a, out: replace_hidden_state(out, hidden_state(out) + 1)),
             'BertLayer gives another output .* use method="noise"',
         ),
     ],
@@ -158,9 +158,9 @@ def test_what_the_formula_does_not_cover_is_refused(change, message):
         LayerJacobian(layer, hidden)
 
 
-def test_a_decoder_is_refused_by_its_output():
+def test_a_decoder_is_refused():
     model = tiny_bert(is_decoder=True)
-    with pytest.raises(ValueError, match="gives another output .causal attention"):
+    with pytest.raises(ValueError, match="BertLayer is a decoder's .causal"):
         layer_influence(model, {"input_ids": torch.tensor([[2, 7, 11]])})
 
 

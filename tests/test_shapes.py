@@ -41,6 +41,9 @@ def test_shapes_follow_from_the_configuration(tiny, ids):
     """An invariant that no table knows: widths are those of the configuration and seq is kept everywhere."""
     for name, shape in shape_table(tiny, ids, depth=9).rows:
         pooled = name.startswith("pooler") or name == "/pooler_output"
+        if "self.dropout" in name:  # the attention weights [1, head, seq, seq], where attention is not fused
+            assert shape == (1, 2, 5, 5)
+            continue
         assert shape[:-1] == ((1,) if pooled else (1, 5)), name
         assert shape[-1] == (16 if "intermediate" in name else 8), name
 
