@@ -170,11 +170,31 @@ def replace_hidden_state(output: Any, new: Tensor) -> Any:
 
 @contextmanager
 def hooked(hooks: Mapping[str, Callable], modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    handles: list = []
-    try:
+    with _removed() as handles:
         for name, hook in hooks.items():
             handles.append(modules[name].register_forward_hook(hook))
         yield
+
+
+@contextmanager
+def pre_hooked(hook: Callable, modules: Iterable[nn.Module]) -> Iterator[None]:
+    """`hook` gets each module, its positional and its keyword arguments before the module runs."""
+    with _removed() as handles:
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
+def _removed() -> Iterator[list]:
+    """A list of handles that are all removed in the end, also when the removing is interrupted: it happens twice."""
+    handles: list = []
+    try:
+        try:
+            yield handles
+        finally:
+            for handle in handles:
+                handle.remove()
     finally:
         for handle in handles:
             handle.remove()

@@ -268,12 +268,12 @@ def _norm_vjp(norm: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
     return c - c.mean(-1, keepdim=True) - x * (c * x).mean(-1, keepdim=True)
 
 
+@torch.enable_grad()
 def _with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
     """φ(x) and φ'(x) of an elementwise activation, by reverse mode: each output depends on its own input alone."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        y = activation(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
+    x = x.detach().requires_grad_()
+    y = activation(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
     return y.detach(), slope
 
 

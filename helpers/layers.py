@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hooks import hidden_state, record, resolve
+from .hooks import hidden_state, pre_hooked, record, resolve
 from .models import Sentence, check_inputs
 
 
@@ -32,6 +32,7 @@ class LayerStack:
         return output
 
 
+@torch.no_grad()
 def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> LayerStack:
     """One clean forward pass of one sentence, kept layer by layer.
 
@@ -62,24 +63,18 @@ def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> La
         states.append(hidden[0].detach().clone())
         arguments.append((tuple(rest), kwargs))
 
-    handles: list = []
-    try:
-        for layer in layers:
-            handles.append(layer.register_forward_pre_hook(keep, with_kwargs=True))
-        with torch.no_grad():
-            model(**inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with pre_hooked(keep, layers):
+        model(**inputs)
     mask = inputs.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
     return LayerStack([f"{name}.{i}" for i in range(depth)], list(layers), states, arguments, tokens, mask)
 
 
+@torch.no_grad()
 def entry_layer(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], stack: LayerStack, inject: str) -> int:
     """The number of the layer that the hidden state of site `inject` enters."""
     resolve(model, inject)
-    with torch.no_grad(), record(model, inject) as trace:
+    with record(model, inject) as trace:
         model(**check_inputs(model, inputs)[0])
     (site,) = trace
     for number, state in enumerate(stack.states):

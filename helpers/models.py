@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -38,7 +39,7 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     `"bert-base-uncased"` that needs no download: its tokenizer is the bundled one, which has the same vocabulary.
 
     Returns `(model, tokenizer)`. Raises `OSError` when the files cannot be had and `ValueError` when the bundled
-    weights are not the published ones.
+    weights are not the published ones, or weights cannot be read or do not fit the configuration.
 
     >>> model, tokenizer = load_bert("minilm", pretrained=False)
     >>> model.config.num_hidden_layers, model.training
@@ -49,10 +50,10 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     if name == "bert-base-uncased" and not pretrained:  # architecture and vocabulary are known without the hub
         tokenizer_source = _bundled_minilm() or source
     try:
-        with _no_progress_bar():
+        with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
             if pretrained:
-                model = AutoModel.from_pretrained(source, use_safetensors=True)
+                model = _pretrained(source)
             else:
                 config = (
                     AutoConfig.for_model("bert") if tokenizer_source != source else AutoConfig.from_pretrained(source)
@@ -88,7 +89,7 @@ def encode(tokenizer, text: str, pair: str | None = None) -> Sentence:
             )
         if not tokenizer.tokenize(part):
             raise ValueError(f"expected a sentence, got {part[:40]!r}, which has no token; give at least one word")
-    with _no_length_warning():
+    with _quiet():
         encoded = tokenizer(text, pair, return_tensors="pt")
     seq, limit = encoded["input_ids"].shape[1], tokenizer.model_max_length
     if seq > limit:
@@ -150,23 +151,34 @@ def _bundled_minilm() -> Path | None:
     return folder
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    was_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+def _pretrained(source: str | Path) -> nn.Module:
+    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):  # transformers 4 would read a pickle
+        raise OSError(f"no safetensors in {str(source)!r}")
     try:
-        yield
-    finally:
-        if was_on:
-            transformers_logging.enable_progress_bar()
+        model, info = AutoModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"the weights of {str(source)!r} are damaged or do not fit its config.json; fetch or save them again: "
+            f"{error}"
+        ) from error
+    missing = {n for n, _ in model.named_parameters() if n in info["missing_keys"] and "pooler" not in n}
+    if wrong := sorted(missing | {name for name in info["unexpected_keys"] if ".layer." in name}):
+        raise ValueError(
+            f"the weights of {str(source)!r} do not fit its config.json: {len(wrong)} are missing or not expected, "
+            f"such as {wrong[0]!r}; correct num_hidden_layers, or fetch or save them again"
+        )
+    return model
 
 
 @contextmanager
-def _no_length_warning() -> Iterator[None]:
-    """`encode` raises a better error than the tokenizer's own warning about long texts."""
-    level = transformers_logging.get_verbosity()
+def _quiet() -> Iterator[None]:
+    """No progress bar and no warnings from transformers: what matters of them is raised here as an error."""
+    bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -31,6 +31,7 @@ class NoiseResponse:
     samples: int
 
 
+@torch.no_grad()
 def noise_response(
     model: nn.Module,
     inputs: Sentence | Mapping[str, Tensor],
@@ -92,7 +93,7 @@ def noise_response(
     hooks = {name: partial(measure, name) for name in modules}
     rows = max(1, TOKENS_PER_PASS // seq - 1)
     passes = -(-samples // rows)
-    with torch.no_grad(), edit(model, {inject: add_noise}), hooked(hooks, modules):
+    with edit(model, {inject: add_noise}), hooked(hooks, modules):
         for start in tqdm(range(0, samples, rows), "noise", leave=False, delay=2):
             part = slice(start, min(start + rows, samples))
             pending[:] = [part]

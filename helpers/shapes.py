@@ -47,6 +47,7 @@ def module_tree(model: nn.Module) -> Table:
     return Table(rows, ("module", "class"))
 
 
+@torch.no_grad()
 def shape_table(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], depth: int = 3) -> Table:
     """The shape of every tensor put out by the modules with at most `depth` dots in their name, in firing order.
 
@@ -69,7 +70,7 @@ def shape_table(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], depth
         rows.extend((name + sub, tensor.shape) for sub, tensor in _tensors(output))
 
     modules = {name: module for name, module in model.named_modules() if name.count(".") <= depth}
-    with hooked({name: partial(note, name) for name in modules}, modules), torch.no_grad():
+    with hooked({name: partial(note, name) for name in modules}, modules):
         model(**inputs)
     return Table(rows, ("output", "shape"))
 

@@ -102,6 +102,7 @@ class Measurements:
                 self._kept[*key, number] = values.numpy()
         return self._kept[*key, layer]
 
+    @torch.no_grad()
     def apart(self, first: str, second: str) -> tuple[np.ndarray, list[str]]:
         """Distance of two sentences' hidden states [embeddings and layers, aligned token], and the tokens' labels.
 
@@ -111,8 +112,7 @@ class Measurements:
         states = []
         for sentence in sentences:
             stack = layer_stack(self.model, sentence)
-            with torch.no_grad():
-                last = stack.run(len(stack.layers) - 1, stack.states[-1][None])[0]
+            last = stack.run(len(stack.layers) - 1, stack.states[-1][None])[0]
             states.append(torch.stack([*stack.states, last]))
         columns = align(*(sentence.tokens for sentence in sentences))
         distances = torch.full((len(states[0]), len(columns)), torch.nan)

@@ -135,6 +135,10 @@ def test_rounded_linearisation(tiny, ids):
     assert 0 < relative(low.float(), J.jvp(tangents)) < 0.05
 
 
+def add_one(_module, _args, output):
+    return replace_hidden_state(output, hidden_state(output) + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -146,7 +150,7 @@ def test_rounded_linearisation(tiny, ids):
         ),
         (lambda layer: delattr(layer.attention.output, "LayerNorm"), "no .'attention.output.LayerNorm'.; use method"),
         (
-            lambda layer: layer.register_forward_hook(lambda m, a, out: replace_hidden_state(out, hidden_state(out) + 1)),
+            lambda layer: layer.register_forward_hook(add_one),
             'BertLayer gives another output .* use method="noise"',
         ),
     ],

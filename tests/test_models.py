@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -96,3 +97,47 @@ def test_too_long_text_says_how_long(minilm):
 def test_several_texts_are_refused(minilm):
     with pytest.raises(ValueError, match="expected one sentence as a str, got list"):
         encode(minilm[1], ["one", "two"])
+
+
+def configured(**changes):
+    return lambda content: json.dumps(json.loads(content) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("model.safetensors", lambda content: content[: len(content) // 2], "are damaged or do not fit"),
+        ("model.safetensors", lambda content: b"no tensors", "are damaged or do not fit"),
+        ("config.json", configured(hidden_size=16), "are damaged or do not fit its config.json"),
+        ("config.json", configured(num_hidden_layers=3), "16 are missing or not expected, such as 'encoder.layer.2"),
+        ("config.json", configured(num_hidden_layers=1), "16 are missing or not expected, such as 'encoder.layer.1"),
+    ],
+    ids=["truncated", "not safetensors", "width", "too many layers", "too few layers"],
+)
+def test_weights_that_cannot_be_right_are_refused(tmp_path, minilm, file, change, message):
+    tiny_bert(vocab_size=30522).save_pretrained(tmp_path)
+    minilm[1].save_pretrained(tmp_path)
+    load_bert(tmp_path)
+    (tmp_path / file).write_bytes(change((tmp_path / file).read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        load_bert(tmp_path)
+
+
+def test_a_pickle_is_never_read(tmp_path, minilm):
+    tiny = tiny_bert(vocab_size=30522)
+    tiny.save_pretrained(tmp_path)
+    minilm[1].save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tiny.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="neither a local directory with .*model.safetensors"):
+        load_bert(tmp_path)
+
+
+def test_weights_without_a_pooler_or_with_a_head_are_welcome(tmp_path, minilm):
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM(tiny_bert(vocab_size=30522).config)
+    model.save_pretrained(tmp_path)
+    minilm[1].save_pretrained(tmp_path)
+    loaded = load_bert(tmp_path)[0].encoder.layer[1].output.dense.weight
+    assert torch.equal(loaded, model.bert.encoder.layer[1].output.dense.weight)
