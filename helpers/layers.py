@@ -27,6 +27,8 @@ class LayerStack:
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with the mask and whatever else the model gave it."""
         args, kwargs = self.arguments[layer]
+        args = tuple(_for_rows(value, len(hidden)) for value in args)
+        kwargs = {name: _for_rows(value, len(hidden)) for name, value in kwargs.items()}
         output = hidden_state(self.layers[layer](hidden, *args, **kwargs))
         assert output is not None
         return output
@@ -84,3 +86,9 @@ def entry_layer(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], stack
         f"expected a site whose output enters a layer, got {inject!r}; "
         f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}"
     )
+
+
+def _for_rows(value: Any, rows: int) -> Any:
+    """A mask [1, seq] for a batch: some layers do not broadcast it. Whatever else the model gave stays."""
+    is_mask = isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1
+    return value.expand(rows, -1) if is_mask else value

@@ -50,6 +50,8 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     if name == "bert-base-uncased" and not pretrained:  # architecture and vocabulary are known without the hub
         tokenizer_source = _bundled_minilm() or source
     try:
+        if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            raise OSError(f"no config.json in {str(source)!r}")
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
             if pretrained:
@@ -152,8 +154,8 @@ def _bundled_minilm() -> Path | None:
 
 
 def _pretrained(source: str | Path) -> nn.Module:
-    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):  # transformers 4 would read a pickle
-        raise OSError(f"no safetensors in {str(source)!r}")
+    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
+        raise OSError(f"no safetensors in {str(source)!r}")  # transformers 4 would read a pickle
     try:
         model, info = AutoModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
     except (RuntimeError, SafetensorError) as error:
