@@ -21,6 +21,7 @@ test: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

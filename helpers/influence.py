@@ -141,8 +141,8 @@ def upstream_influence(
         raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
     numbers = list(range(stack.names.index(observe), -1, -1))
     mean, stderr = _sweep(stack, numbers, method, backward=True, **sampling)
-    stderr = None if method == "exact" else stderr.flip(0)
-    return Influence(mean.flip(0), stderr, stack.tokens, stack.names[: len(numbers)], method)
+    error = None if method == "exact" else stderr.flip(0)
+    return Influence(mean.flip(0), error, stack.tokens, stack.names[: len(numbers)], method)
 
 
 def _sampling(method: str, allowed: Mapping[str, tuple[str, ...]], options: dict) -> dict:

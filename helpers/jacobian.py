@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,8 @@ class LayerJacobian:
         if hidden.ndim != 2:
             raise ValueError(f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; pass hidden[0]")
         _check_layer(layer)
-        attention, output = layer.attention, layer.output
+        parts: Any = layer  # submodules by name, which the type checker cannot know
+        attention, output = parts.attention, parts.output
 
         def weights(linear: nn.Linear) -> tuple[Tensor, Tensor]:
             return linear.weight.detach().to(hidden.dtype), linear.bias.detach().to(hidden.dtype)
@@ -57,7 +59,7 @@ class LayerJacobian:
             weights, (attention.self.query, attention.self.key, attention.self.value)
         )
         self.w_o, b_o = weights(attention.output.dense)
-        self.w_1, b_1 = weights(layer.intermediate.dense)
+        self.w_1, b_1 = weights(parts.intermediate.dense)
         self.w_2, b_2 = weights(output.dense)
 
         scale = (self.w_q.shape[0] // self.heads) ** -0.5
@@ -73,7 +75,7 @@ class LayerJacobian:
         self.a = scores.softmax(-1)  # [head, target, source]
         self.o = self.a @ self.v
         y, self.norm_1 = _layer_norm(attention.output.LayerNorm, self._join(self.o) @ self.w_o.T + b_o + hidden)
-        inner, self.slope = _with_slope(layer.intermediate.intermediate_act_fn, y @ self.w_1.T + b_1)
+        inner, self.slope = _with_slope(parts.intermediate.intermediate_act_fn, y @ self.w_1.T + b_1)
         out, self.norm_2 = _layer_norm(output.LayerNorm, inner @ self.w_2.T + b_2 + y)
         _check_output(layer, hidden, attention_mask, out)
 
@@ -139,7 +141,11 @@ class LayerJacobian:
         ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the vectors W_V W_Kᵀ q_j
         and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ + 2·seq²·hidden² operations.
         """
-        return torch.cat([self._diagonal(*chunk, sum(self._squares(*chunk))) for chunk in self._chunks()])
+        rows = []
+        for chunk in self._chunks():
+            value, mixed, key = self._squares(*chunk)
+            rows.append(self._diagonal(*chunk, value + mixed + key))
+        return torch.cat(rows)
 
     @torch.no_grad()
     def paths(self) -> dict[str, Tensor]:
@@ -277,7 +283,7 @@ def _with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _check_layer(layer: nn.Module) -> None:
+def _check_layer(layer: Any) -> None:
     instead = 'use method="noise", which measures any layer'
     needed = (
         *(f"attention.self.{name}" for name in ("query", "key", "value")),

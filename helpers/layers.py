@@ -48,7 +48,8 @@ def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> La
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
     inputs, tokens = check_inputs(model, inputs)
-    depth = model.config.num_hidden_layers
+    config: Any = model.config
+    depth = config.num_hidden_layers
     stacks = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth}
     if not stacks:
         raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -105,7 +106,8 @@ def encode(tokenizer, text: str, pair: str | None = None) -> Sentence:
 def positions(model: nn.Module) -> int:
     """How many tokens a model has positions for; RoBERTa's first ones, up to its padding index, are never used."""
     padding = next((m.padding_idx for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
-    return model.config.max_position_embeddings - (0 if padding is None else padding + 1)
+    config: Any = model.config
+    return config.max_position_embeddings - (0 if padding is None else padding + 1)
 
 
 def check_inputs(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -86,8 +86,7 @@ def noise_response(
         return noisy
 
     def measure(name: str, _module, _args, output) -> None:
-        hidden = hidden_state(output)
-        _check_hidden(name, hidden, seq)
+        hidden = _check_hidden(name, hidden_state(output), seq)
         energies[name].append((hidden[1:] - hidden[:1]).double().square().sum(-1) / sigma**2)
 
     hooks = {name: partial(measure, name) for name in modules}
@@ -131,7 +130,8 @@ def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
     return samples.mean(0), spread / math.sqrt(len(samples))
 
 
-def _check_hidden(site: str, hidden: Tensor | None, seq: int) -> None:
-    shape = None if hidden is None else list(hidden.shape)
-    if shape is None or len(shape) != 3 or shape[1] != seq:
-        raise ValueError(f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {shape or 'no tensor'}")
+def _check_hidden(site: str, hidden: Tensor | None, seq: int) -> Tensor:
+    if hidden is None or hidden.ndim != 3 or hidden.shape[1] != seq:
+        got = "no tensor" if hidden is None else list(hidden.shape)
+        raise ValueError(f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {got}")
+    return hidden

@@ -133,9 +133,12 @@ def curves(
             axes.fill_between(places, *interval, color=colour, alpha=0.2, linewidth=0)
     if reference is not None:
         axes.axhline(reference, color="0.4", linestyle="--", linewidth=1, label=reference_label or None)
-    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if name in log:
-            _log_axis(axis)
+    if "x" in log:
+        axes.set_xscale("log")
+        _log_ticks(axes.xaxis)
+    if "y" in log:
+        axes.set_yscale("log")
+        _log_ticks(axes.yaxis)
     if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
@@ -212,9 +215,8 @@ def _draw(
         label.set_parse_math(False)  # a token may hold a $
 
 
-def _log_axis(axis: Axis) -> None:
+def _log_ticks(axis: Axis) -> None:
     """Decades, or 1-2-5 steps as plain numbers where there are fewer than two; never labels on top of each other."""
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     low, high = sorted(axis.get_data_interval())
     if high < 100 * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

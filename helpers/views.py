@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ class Measurements:
 
     def __init__(self, model: nn.Module, tokenizer):
         self.model, self.tokenizer = model, tokenizer
-        self.depth: int = model.config.num_hidden_layers
+        config: Any = model.config
+        self.depth: int = config.num_hidden_layers
         self._kept = Kept()
 
     def sentence(self, text: str) -> Sentence:
@@ -95,7 +97,10 @@ class Measurements:
         if (*key, layer) not in self._kept:
             sentence, options = self.sentence(text), options | {"method": method, "progress": progress}
             if observe == SINGLE:
-                measured, found = [layer], layer_influence(self.model, sentence, layers=[layer], **options)
+                measured, found = (
+                    range(layer, layer + 1),
+                    layer_influence(self.model, sentence, layers=[layer], **options),
+                )
             else:
                 measured, found = range(self.depth), downstream_influence(self.model, sentence, **options)
             for number, values in zip(measured, found.values, strict=True):
