@@ -1,7 +1,7 @@
 """BERT anatomy: hooks, shapes, noise and exact derivatives of Hugging Face's BERT.
 
-Read the modules in this order: models, source, hooks, shapes, noise, layers, jacobian, influence, findings, plots,
-views, widgets.
+Read the modules in this order: models, source, hooks, shapes, noise, layers, post_ln, jacobian, influence, findings,
+plots, views, widgets.
 """
 
 from .findings import (

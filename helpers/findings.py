@@ -91,7 +91,8 @@ def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     [1.0, 1.0]
     """
     gap = _gap(matrix)
-    shares = [_mean(matrix, gap == d) / _mean(matrix, gap > 0) if d < len(gap) else _nan(matrix) for d in distances]
+    unknown = np.full(matrix.shape[:-2], np.nan)
+    shares = [_mean(matrix, gap == d) / _mean(matrix, gap > 0) if d < len(gap) else unknown for d in distances]
     return np.stack(shares, -1)
 
 
@@ -201,7 +202,3 @@ def _gap(matrix: np.ndarray) -> np.ndarray:
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
     return matrix[..., where].mean(-1)
-
-
-def _nan(matrix: np.ndarray) -> np.ndarray:
-    return np.full(matrix.shape[:-2], np.nan)

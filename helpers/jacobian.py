@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hooks import hidden_state
+from .post_ln import check_layer, check_output, layer_norm, norm_jvp, norm_vjp, with_slope
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
@@ -47,7 +47,7 @@ class LayerJacobian:
     def __init__(self, layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None):
         if hidden.ndim != 2:
             raise ValueError(f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; pass hidden[0]")
-        _check_layer(layer)
+        check_layer(layer)
         parts: Any = layer  # submodules by name, which the type checker cannot know
         attention, output = parts.attention, parts.output
 
@@ -74,10 +74,10 @@ class LayerJacobian:
             scores = scores.masked_fill(attention_mask == 0, -math.inf)
         self.a = scores.softmax(-1)  # [head, target, source]
         self.o = self.a @ self.v
-        y, self.norm_1 = _layer_norm(attention.output.LayerNorm, self._join(self.o) @ self.w_o.T + b_o + hidden)
-        inner, self.slope = _with_slope(parts.intermediate.intermediate_act_fn, y @ self.w_1.T + b_1)
-        out, self.norm_2 = _layer_norm(output.LayerNorm, inner @ self.w_2.T + b_2 + y)
-        _check_output(layer, hidden, attention_mask, out)
+        y, self.norm_1 = layer_norm(attention.output.LayerNorm, self._join(self.o) @ self.w_o.T + b_o + hidden)
+        inner, self.slope = with_slope(parts.intermediate.intermediate_act_fn, y @ self.w_1.T + b_1)
+        out, self.norm_2 = layer_norm(output.LayerNorm, inner @ self.w_2.T + b_2 + y)
+        check_output(layer, hidden, attention_mask, out)
 
     def to(self, dtype: torch.dtype) -> LayerJacobian:
         """The same linearisation with its tensors rounded to `dtype`, for cheaper `jvp` and `vjp`."""
@@ -98,17 +98,17 @@ class LayerJacobian:
         s = s.mul_(self.a[:, None])
         s -= self.a[:, None] * s.sum(-1, keepdim=True)
         o = torch.einsum("hrji,hid->rhjd", s, self.v) + torch.einsum("hji,rhid->rhjd", self.a, v)
-        y = _norm_jvp(self.norm_1, torch.addmm(t.flatten(0, 1), self._join(o).flatten(0, 1), self.w_o.T).view_as(t))
+        y = norm_jvp(self.norm_1, torch.addmm(t.flatten(0, 1), self._join(o).flatten(0, 1), self.w_o.T).view_as(t))
         inner = (y @ self.w_1.T).mul_(self.slope)
         z = torch.addmm(y.flatten(0, 1), inner.flatten(0, 1), self.w_2.T).view_as(t)
-        return _norm_jvp(self.norm_2, z).view(tangents.shape)
+        return norm_jvp(self.norm_2, z).view(tangents.shape)
 
     @torch.no_grad()
     def vjp(self, cotangents: Tensor) -> Tensor:
         """Jᵀ·c: which input movement the output reading `cotangents` sees; [..., seq, hidden] to the same."""
-        c = _norm_vjp(self.norm_2, self._batch(cotangents))
+        c = norm_vjp(self.norm_2, self._batch(cotangents))
         inner = (c @ self.w_2).mul_(self.slope)
-        g = _norm_vjp(self.norm_1, torch.addmm(c.flatten(0, 1), inner.flatten(0, 1), self.w_1).view_as(c))
+        g = norm_vjp(self.norm_1, torch.addmm(c.flatten(0, 1), inner.flatten(0, 1), self.w_1).view_as(c))
         o = self._split(g @ self.w_o)
         s = torch.einsum("rhjd,hid->hrji", o, self.v).mul_(self.a[:, None])
         s -= self.a[:, None] * s.sum(-1, keepdim=True)
@@ -141,11 +141,8 @@ class LayerJacobian:
         ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the vectors W_V W_Kᵀ q_j
         and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ + 2·seq²·hidden² operations.
         """
-        rows = []
-        for chunk in self._chunks():
-            value, mixed, key = self._squares(*chunk)
-            rows.append(self._diagonal(*chunk, value + mixed + key))
-        return torch.cat(rows)
+        rows = (self._diagonal(*chunk, torch.stack(self._squares(*chunk)).sum(0)) for chunk in self._chunks())
+        return torch.cat(list(rows))
 
     @torch.no_grad()
     def paths(self) -> dict[str, Tensor]:
@@ -200,7 +197,7 @@ class LayerJacobian:
         heads, q = self.heads, self.q[:, targets].transpose(0, 1)  # [target, head, d]
         a = self.a[:, targets].permute(1, 2, 0)  # [target, source, head]
         u = a[..., None] * (self.v.transpose(0, 1) - self.o[:, targets].transpose(0, 1)[:, None])  # A (v_i - o_j)
-        w = torch.einsum("jhd,hdx->jhx", q, self._split_rows(self.w_k))  # W_Kᵀ q_j, head by head
+        w = torch.einsum("jhd,hdx->jhx", q, self.w_k.unflatten(0, (self.heads, -1)))  # W_Kᵀ q_j, head by head
         blocks = g.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))  # [target, head, d, head, d]
         value = (blocks * (self.w_v @ self.w_v.T).unflatten(1, (heads, -1)).unflatten(0, (heads, -1))).sum((2, 4))
         value = ((a @ value) * a).sum(-1)
@@ -234,7 +231,7 @@ class LayerJacobian:
         if not factors:
             return self.w_o.new_zeros(len(target), *self.w_o.shape)
         left = torch.cat([small for small, _ in factors.values()], -1)
-        right = torch.cat([self._split_rows(weight) for _, weight in factors.values()], 1)
+        right = torch.cat([weight.unflatten(0, (self.heads, -1)) for _, weight in factors.values()], 1)
         return torch.einsum("phab,hbx->phax", left, right).flatten(1, 2)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -244,82 +241,8 @@ class LayerJacobian:
     def _join(self, x: Tensor) -> Tensor:
         return x.transpose(-3, -2).flatten(-2)
 
-    def _split_rows(self, weight: Tensor) -> Tensor:
-        return weight.unflatten(0, (self.heads, -1))
-
     def _batch(self, vectors: Tensor) -> Tensor:
         shape = self.norm_1[0].shape
         if vectors.shape[-2:] != shape:
             raise ValueError(f"expected [..., seq={shape[0]}, hidden={shape[1]}], got {list(vectors.shape)}")
         return vectors.reshape(-1, *shape)
-
-
-def _layer_norm(norm: nn.LayerNorm, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """LN(z), and what its derivative needs: x̂ and γ/s, [seq, hidden] each."""
-    centred = z - z.mean(-1, keepdim=True)
-    s = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-    gain = norm.weight.detach().to(z.dtype) / s
-    return gain * centred + norm.bias.detach().to(z.dtype), (centred / s, gain)
-
-
-def _norm_jvp(norm: tuple[Tensor, Tensor], t: Tensor) -> Tensor:
-    x, gain = norm
-    t = t - t.mean(-1, keepdim=True)
-    return t.sub_(x * (t * x).mean(-1, keepdim=True)).mul_(gain)
-
-
-def _norm_vjp(norm: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
-    x, gain = norm
-    c = c * gain
-    return c - c.mean(-1, keepdim=True) - x * (c * x).mean(-1, keepdim=True)
-
-
-@torch.enable_grad()
-def _with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
-    """φ(x) and φ'(x) of an elementwise activation, by reverse mode: each output depends on its own input alone."""
-    x = x.detach().requires_grad_()
-    y = activation(x)
-    (slope,) = torch.autograd.grad(y.sum(), x)
-    return y.detach(), slope
-
-
-def _check_layer(layer: Any) -> None:
-    instead = 'use method="noise", which measures any layer'
-    needed = (
-        *(f"attention.self.{name}" for name in ("query", "key", "value")),
-        *(f"{part}.{name}" for part in ("attention.output", "output") for name in ("dense", "LayerNorm")),
-        "intermediate.dense",
-    )
-    have = {name for name, _ in layer.named_modules()}
-    if missing := [name for name in needed if name not in have]:
-        raise ValueError(
-            f"expected a post-LN layer with BertLayer's submodules, {type(layer).__name__} has no {missing}; {instead}"
-        )
-    if layer.training:
-        raise ValueError("expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()")
-    if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
-        raise ValueError(
-            f"expected self-attention in both directions, {type(layer).__name__} is a decoder's (causal, or with "
-            f"cross-attention); {instead}"
-        )
-    if getattr(layer.attention.self, "position_embedding_type", None) not in (None, "absolute"):
-        raise ValueError(
-            f"expected absolute positions, {type(layer).__name__} adds relative ones to its scores; {instead}"
-        )
-
-
-def _check_output(layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None, out: Tensor) -> None:
-    """Whatever else a layer might do (causal masks, another order of norms, an edit) shows in its output."""
-    dtype = next(layer.parameters()).dtype
-    mask = None
-    if attention_mask is not None:
-        mask = hidden.new_zeros(1, 1, 1, len(hidden), dtype=dtype).masked_fill(
-            attention_mask == 0, torch.finfo(dtype).min
-        )
-    theirs = hidden_state(layer(hidden[None].to(dtype), mask))
-    tolerance = 1e3 * max(torch.finfo(dtype).eps, torch.finfo(hidden.dtype).eps) * out.abs().max()
-    if theirs is None or theirs[0].shape != out.shape or (theirs[0] - out).abs().max() > tolerance:
-        raise ValueError(
-            f"expected BertLayer's computation, {type(layer).__name__} gives another output (causal attention, another "
-            'order of its parts, or an edit in place); use method="noise", which measures any layer'
-        )
