@@ -19,7 +19,7 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def figures_of(notebook):
-    return re.findall(r'save_figure\([^"]*"([^"]+)"\)', "\n".join(cell.source for cell in notebook.cells))
+    return re.findall(r'save_figure\(.*"([^"]+)"\)', "\n".join(cell.source for cell in notebook.cells))
 
 
 @each
