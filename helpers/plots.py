@@ -11,12 +11,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm, Normalize, TwoSlopeNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INFLUENCE = "‖∂h_target / ∂h_source‖²  (dimensionless)"
-SEQUENTIAL, DIVERGING = "viridis", "PuOr"  # both readable with any common colour vision
+COLOURS = "viridis"  # readable with any common colour vision
 STYLE = {"titlesize": 10, "labelsize": 9, "ticksize": 8}
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
@@ -29,14 +29,13 @@ def heatmap(
     title: str = "",
     label: str = INFLUENCE,
     log: bool = False,
-    diverging: bool = False,
     limits: tuple[float, float] | None = None,
     xlabel: str = "source",
     ylabel: str = "target",
 ) -> Figure:
     """One matrix with token labels: `values` [row, column], by default [target, source] with the tokens on both axes.
 
-    `log` and `diverging` (around 0) choose the colour scale, `limits` its ends (default: those of the finite, for
+    `log` chooses the colour scale, `limits` its ends (default: those of the finite, for
     `log` positive, values; smaller values take the lowest colour). Raises `ValueError` when labels and values do not
     fit together.
 
@@ -48,12 +47,12 @@ def heatmap(
     cell = 0.3 if len(columns) <= 16 else 0.2
     figure = Figure(figsize=(2.6 + cell * len(columns), 1.5 + cell * len(rows)), layout="constrained")
     axes = figure.subplots()
-    norm, cmap = _colours(values, log, diverging, limits)
-    _draw(axes, values, rows, columns, norm, cmap, small=len(columns) > 16)
+    norm = _norm(values, log, limits)
+    _draw(axes, values, rows, columns, norm, small=len(columns) > 16)
     axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
     axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
     axes.set_ylabel(ylabel, fontsize=STYLE["labelsize"])
-    _colour_bar(figure, [axes], norm, cmap, label)
+    _colour_bar(figure, [axes], norm, label)
     return figure
 
 
@@ -84,18 +83,18 @@ def layer_grid(
     side = 0.9 + 0.2 * len(tokens)
     figure = Figure(figsize=(1.2 + side * columns, 0.6 + side * lines), layout="constrained")
     panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
-    norm, cmap = _colours(stacked, log, False, limits)
+    norm = _norm(stacked, log, limits)
     for number, axes in enumerate(panels):
         if number >= len(stacked):
             axes.set_visible(False)
             continue
-        _draw(axes, stacked[number], tokens, tokens, norm, cmap, small=True)
+        _draw(axes, stacked[number], tokens, tokens, norm, small=True)
         axes.set_title(names[number], fontsize=STYLE["labelsize"])
         axes.tick_params(labelleft=number % columns == 0, labelbottom=number + columns >= len(stacked))
     figure.suptitle(title, fontsize=STYLE["titlesize"], parse_math=False)
     figure.supxlabel("source", fontsize=STYLE["labelsize"])
     figure.supylabel("target", fontsize=STYLE["labelsize"])
-    _colour_bar(figure, list(panels[: len(stacked)]), norm, cmap, label)
+    _colour_bar(figure, list(panels[: len(stacked)]), norm, label)
     return figure
 
 
@@ -169,22 +168,14 @@ def _matrix(values, rows: int, columns: int) -> np.ndarray:
     return values
 
 
-def _colours(
-    values: np.ndarray, log: bool, diverging: bool, limits: tuple[float, float] | None
-) -> tuple[Normalize, Colormap]:
+def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> Normalize:
     shown = values[np.isfinite(values) & (values > 0)] if log else values[np.isfinite(values)]
     if not len(shown):
         raise ValueError(f"expected finite{', positive' if log else ''} values to draw, got none")
     low, high = limits or (shown.min(), shown.max())
-    norm: Normalize
     if log:
-        norm = LogNorm(low, high if high > low else 10 * low, clip=True)
-    elif diverging:
-        reach = max(abs(low), abs(high), np.finfo(float).tiny)
-        norm = TwoSlopeNorm(0, -reach, reach)
-    else:
-        norm = Normalize(low, high if high > low else low + 1)
-    return norm, sns.color_palette(DIVERGING if diverging else SEQUENTIAL, as_cmap=True)
+        return LogNorm(low, high if high > low else 10 * low, clip=True)
+    return Normalize(low, high if high > low else low + 1)
 
 
 def _draw(
@@ -193,7 +184,6 @@ def _draw(
     rows: Sequence[str],
     columns: Sequence[str],
     norm: Normalize,
-    cmap: Colormap,
     small: bool,
 ) -> None:
     if isinstance(norm, LogNorm):
@@ -202,7 +192,7 @@ def _draw(
         values,
         ax=axes,
         norm=norm,
-        cmap=cmap,
+        cmap=COLOURS,
         cbar=False,
         square=True,
         xticklabels=list(columns),
@@ -224,7 +214,7 @@ def _log_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _colour_bar(figure: Figure, axes: list[Axes], norm: Normalize, cmap: Colormap, label: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=axes, fraction=0.05, pad=0.02)
+def _colour_bar(figure: Figure, axes: list[Axes], norm: Normalize, label: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, fraction=0.05, pad=0.02)
     bar.set_label(label, fontsize=STYLE["labelsize"])
     bar.ax.tick_params(labelsize=STYLE["ticksize"])

@@ -56,11 +56,6 @@ def test_zero_on_a_logarithmic_scale_takes_the_lowest_colour():
     assert mesh.get_array().min() == 1 and mesh.get_clim() == (1, 100)
 
 
-def test_diverging_scale_is_symmetric_around_zero():
-    (mesh,) = heatmap([[-1.0, 0.0], [0.0, 3.0]], ["a", "b"], diverging=True).axes[0].collections
-    assert mesh.get_clim() == (-3, 3)
-
-
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
