@@ -90,6 +90,12 @@ def test_the_readme_lists_every_notebook_and_shows_a_figure():
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 
+def test_the_readmes_example_runs():
+    scope = {}
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1], scope)
+    assert scope["influence"].values.shape == (6, len(scope["sentence"].tokens), len(scope["sentence"].tokens))
+
+
 def test_the_installed_set_is_the_pinned_one():
     for name, pinned in re.findall(r"^([\w-]+)==(\S+)", REQUIREMENTS, re.M):
         assert version(name).split("+")[0] == pinned, name
