@@ -69,7 +69,9 @@ class Explorer(ipw.VBox):
         self.controls = {
             "text": ipw.Text(first.text, description="Sentence", **wide),
             "position": ipw.ToggleButtons(layout={"width": "98%"}),
-            "layer": ipw.IntSlider(min(first.layer, last), 0, last, description="Layer", layout={"width": "20em"}),
+            "layer": ipw.IntSlider(
+                min(first.layer, last), 0, last, description="Layer", **narrow | {"layout": {"width": "18em"}}
+            ),
             "observe": ipw.Dropdown(options=[SINGLE, DOWNSTREAM], value=first.observe, description="Observe", **narrow),
             "method": ipw.Dropdown(
                 options=["exact", "jvp", "noise"], value=first.method, description="Method", **narrow
@@ -87,6 +89,7 @@ class Explorer(ipw.VBox):
         self.status.add_class("ex-status")
         for name, control in self.controls.items():
             control.add_class(f"ex-{name}")
+            control.tooltip = control.description or "the token to disturb"
         for part, picture in self.pictures.items():
             picture.add_class("ex-picture").add_class(f"ex-{part}-picture")
         text, position, *choices, second = self.controls.values()
