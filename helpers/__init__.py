@@ -6,14 +6,13 @@ plots, views, widgets.
 
 from .findings import (
     MarkedSentence,
-    Words,
     interval,
     locality,
+    mark_sentence,
     mean_distance,
     outflow,
     read_sentences,
     span_influence,
-    split_words,
 )
 from .hooks import SiteError, edit, record
 from .influence import Influence, downstream_influence, layer_influence, upstream_influence

@@ -20,21 +20,14 @@ SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
 
 @dataclass(frozen=True)
 class MarkedSentence:
-    """Plain text, its entity spans as (first character, end, type), and the register it comes from."""
-
-    text: str
-    spans: list[tuple[int, int, str]]
-    register: str
-
-
-@dataclass(frozen=True)
-class Words:
-    """An encoded sentence seen as words: `.tokens` lists each word's token positions, special tokens left out."""
+    """An encoded sentence seen as words, special tokens left out, with its marked entities."""
 
     sentence: Sentence
     words: list[str]
-    tokens: list[list[int]]
-    spans: list[list[int]]  # word numbers of each marked span
+    tokens: list[list[int]]  # token positions of each word
+    spans: list[list[int]]  # word numbers of each entity
+    types: list[str]  # of each entity, such as "person"
+    register: str
 
     @property
     def punctuation(self) -> np.ndarray:
@@ -53,33 +46,42 @@ class Words:
         return member @ values @ member.T
 
 
-def read_sentences(path: str | Path) -> list[MarkedSentence]:
-    """Sentences with marked entities from a text file; its first lines explain the format.
-
-    Raises `ValueError` for a bracket that is not part of a mark.
-    """
+def read_sentences(path: str | Path, tokenizer) -> list[MarkedSentence]:
+    """Sentences with marked entities from a text file; its first lines explain the format."""
     found, register = [], ""
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             register = line[3:].strip()
         elif line.strip() and not line.startswith("#"):
-            found.append(_marked(line.strip(), register))
+            found.append(mark_sentence(line.strip(), tokenizer, register))
     return found
 
 
-def split_words(tokenizer, marked: MarkedSentence) -> Words:
-    """Encode a sentence and group its tokens into words and its words into the marked spans."""
-    sentence = encode(tokenizer, marked.text)
-    encoding = tokenizer(marked.text, return_offsets_mapping=True)
+def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
+    """Encode a sentence whose entities are written as [words|type].
+
+    Raises `ValueError` for a bracket that is not part of such a mark.
+
+    >>> from helpers import load_bert
+    >>> marked = mark_sentence("[Ada Lovelace|person] wrote.", load_bert()[1])
+    >>> marked.words, marked.spans
+    (['Ada', 'Lovelace', 'wrote', '.'], [[0, 1]])
+    """
+    parts = SPAN.split(line)  # plain, entity, type, plain, entity, type, ..., plain
+    types = parts[2::3]
+    del parts[2::3]
+    text, ends = "".join(parts), np.cumsum([len(part) for part in parts])
+    if "[" in text or "]" in text:
+        raise ValueError(f"expected every entity marked as [words|type], got {line!r}")
+    encoding = tokenizer(text)
     tokens: dict[int, list[int]] = {}
     for position, word in enumerate(encoding.word_ids()):
         if word is not None:
             tokens.setdefault(word, []).append(position)
-    groups = list(tokens.values())
-    places = [(encoding["offset_mapping"][g[0]][0], encoding["offset_mapping"][g[-1]][1]) for g in groups]
-    words = [marked.text[start:end] for start, end in places]
-    spans = [[w for w, (a, b) in enumerate(places) if start <= a and b <= end] for start, end, _ in marked.spans]
-    return Words(sentence, words, groups, spans)
+    words = [text[slice(*encoding.word_to_chars(word))] for word in tokens]
+    entities = zip(ends[:-1:2], ends[1::2], strict=True)
+    spans = [sorted({encoding.char_to_word(int(c)) for c in range(*entity)} - {None}) for entity in entities]
+    return MarkedSentence(encode(tokenizer, text), words, list(tokens.values()), spans, types, register)
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -180,19 +182,6 @@ def interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return statistic(*data), limits.low, limits.high
-
-
-def _marked(line: str, register: str) -> MarkedSentence:
-    text, spans, end = "", [], 0
-    for mark in SPAN.finditer(line):
-        text += line[end : mark.start()]
-        spans.append((len(text), len(text) + len(mark[1]), mark[2]))
-        text += mark[1]
-        end = mark.end()
-    text += line[end:]
-    if "[" in text or "]" in text:
-        raise ValueError(f"expected every entity marked as [words|type], got {line!r}")
-    return MarkedSentence(text, spans, register)
 
 
 def _gap(matrix: np.ndarray) -> np.ndarray:

@@ -27,20 +27,14 @@ class SiteError(KeyError):
 class Trace(dict):
     """Site name -> detached hidden state, in firing order. `.firings[site]` lists every firing."""
 
-    def __init__(self, modules: dict[str, nn.Module]):
+    def __init__(self):
         super().__init__()
         self.firings: dict[str, list[Tensor]] = {}
-        self._modules = modules
 
     def __getitem__(self, site: str) -> Tensor:
-        if (fired := len(self.firings.get(site, ()))) > 1:
-            raise SiteError(f"{site!r} fired {fired} times while recording; choose one from trace.firings[{site!r}]")
+        if (fired := len(self.firings.get(site, ()))) != 1:
+            raise SiteError(f"{site!r} fired {fired} times, not once; choose from trace.firings: {list(self)}")
         return super().__getitem__(site)
-
-    def __missing__(self, site: str) -> Tensor:
-        if site in self._modules:
-            raise SiteError(silent_reason(site, self._modules[site]))
-        raise SiteError(f"{site!r} was not recorded; recorded sites: {sorted(self._modules)}")
 
 
 @contextmanager
@@ -48,9 +42,9 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
     Yields a dict from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. Raises `SiteError`
-    (a `KeyError`) for an unknown site, for a named site that did not run and for a glob none of whose sites ran;
-    `TypeError` for a named site whose output holds no tensor. Inside an `edit` of the same site the edited value is
-    seen, because PyTorch runs hooks in the order of their registration (torch.nn.Module.register_forward_hook).
+    (a `KeyError`) for an unknown site and for a name or glob none of whose sites ran; `TypeError` for an output
+    without a tensor. Inside an `edit` of the same site the edited value is seen, because PyTorch runs hooks in the
+    order of their registration (torch.nn.Module.register_forward_hook).
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -60,27 +54,15 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
-    patterns = [sites] if isinstance(sites, str) else list(sites)
-    matches = {pattern: resolve(model, pattern) for pattern in patterns}
-    modules = {name: module for found in matches.values() for name, module in found.items()}
-    named = {pattern for pattern in patterns if not _is_glob(pattern)}
-    trace = Trace(modules)
+    trace = Trace()
 
-    def store(site: str, _module, _args, output) -> None:
-        tensor = hidden_state(output)
-        if tensor is None:
-            if site in named:
-                raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")
-            return
-        tensor = tensor.detach().clone()
-        trace.firings.setdefault(site, []).append(tensor)
-        dict.__setitem__(trace, site, tensor)
+    def keep(site: str, hidden: Tensor) -> None:
+        kept = hidden.detach().clone()
+        trace.firings.setdefault(site, []).append(kept)
+        trace[site] = kept
 
-    with hooked({name: partial(store, name) for name in modules}, modules):
+    with _hooked(model, [sites] if isinstance(sites, str) else list(sites), keep):
         yield trace
-    for pattern, found in matches.items():
-        if not trace.keys() & found.keys():
-            raise SiteError(silent_reason(pattern, next(iter(found.values()))))
 
 
 @contextmanager
@@ -99,59 +81,41 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
     ...     tiny(torch.tensor([[1, 2, 3]])).last_hidden_state.abs().sum().item()
     0.0
     """
-    matches = {pattern: resolve(model, pattern) for pattern in edits}
-    modules = {name: module for found in matches.values() for name, module in found.items()}
-    functions = {name: edits[pattern] for pattern, found in matches.items() for name in found}
-    fired = set()
+    functions = {site: function for pattern, function in edits.items() for site in resolve(model, pattern)}
 
-    def apply(site: str, _module, _args, output):
-        hidden = hidden_state(output)
-        if hidden is None:
-            raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")
+    def apply(site: str, hidden: Tensor) -> Tensor:
         edited = functions[site](hidden)
         if not isinstance(edited, Tensor) or edited.shape != hidden.shape:
             got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ValueError(f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}")
-        fired.add(site)
-        return replace_hidden_state(output, edited)
+        return edited
 
-    with hooked({name: partial(apply, name) for name in modules}, modules):
+    with _hooked(model, edits, apply):
         yield
-    for pattern, found in matches.items():
-        if not fired & found.keys():
-            raise SiteError(silent_reason(pattern, next(iter(found.values()))))
 
 
 def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     """The modules that a site name or glob means, by name; below `model.base_model_prefix` when not at the top."""
-    modules = dict(model.named_modules())
-    prefix = getattr(model, "base_model_prefix", "")
-    for candidate in (pattern, f"{prefix}.{pattern}"):
-        if found := {name: modules[name] for name in modules if name and _matches(name, candidate)}:
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for candidate in (pattern, f"{getattr(model, 'base_model_prefix', '')}.{pattern}"):
+        if found := {name: module for name, module in modules.items() if name and _matches(name, candidate)}:
             return found
-    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5)
-    shared = ""
-    if not _is_glob(pattern):
-        try:  # an object used in several places is listed once, under its first name
-            module = model.get_submodule(pattern)
-            near = [name for name, other in modules.items() if other is module]
-            shared = "is another name of one shared module; "
-        except AttributeError:
-            pass
-    raise SiteError(
-        f"unknown site {pattern!r}; {shared}near names: {near or list(modules)[1:4]}; see module_tree(model)"
-    )
+    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5) or list(modules)[1:4]
+    raise SiteError(f"unknown site {pattern!r}; near names: {near}; see module_tree(model)")
+
+
+def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a module's output with its place in it, such as "/0" or "/last_hidden_state"."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, (Mapping, tuple, list)):
+        for key, item in output.items() if isinstance(output, Mapping) else enumerate(output):
+            yield from tensors(item, f"{path}/{key}")
 
 
 def hidden_state(output: Any) -> Tensor | None:
     """The first tensor in a module's output, or None."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        output = output.values()
-    elif not isinstance(output, (tuple, list)):
-        return None
-    return next((found for item in output if (found := hidden_state(item)) is not None), None)
+    return next((tensor for _, tensor in tensors(output)), None)
 
 
 def replace_hidden_state(output: Any, new: Tensor) -> Any:
@@ -169,25 +133,8 @@ def replace_hidden_state(output: Any, new: Tensor) -> Any:
 
 
 @contextmanager
-def hooked(hooks: Mapping[str, Callable], modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    with _removed() as handles:
-        for name, hook in hooks.items():
-            handles.append(modules[name].register_forward_hook(hook))
-        yield
-
-
-@contextmanager
-def pre_hooked(hook: Callable, modules: Iterable[nn.Module]) -> Iterator[None]:
-    """`hook` gets each module, its positional and its keyword arguments before the module runs."""
-    with _removed() as handles:
-        for module in modules:
-            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-        yield
-
-
-@contextmanager
-def _removed() -> Iterator[list]:
-    """A list of handles that are all removed in the end, also when the removing is interrupted: it happens twice."""
+def removed_after() -> Iterator[list]:
+    """A list for hook handles, all removed in the end; twice, in case the removing is interrupted."""
     handles: list = []
     try:
         try:
@@ -200,8 +147,28 @@ def _removed() -> Iterator[list]:
             handle.remove()
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(mark in pattern for mark in "*?[")
+@contextmanager
+def _hooked(model: nn.Module, patterns: Iterable[str], hook: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+    """`hook` gets the name and the hidden state of every site that runs; what it returns, if not None, replaces it."""
+    matches = {pattern: resolve(model, pattern) for pattern in patterns}
+    fired = set()
+
+    def call(site: str, _module, _args, output):
+        hidden = hidden_state(output)
+        if hidden is None:
+            raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")
+        fired.add(site)
+        new = hook(site, hidden)
+        return None if new is None else replace_hidden_state(output, new)
+
+    modules = {site: module for found in matches.values() for site, module in found.items()}
+    with removed_after() as handles:
+        for site, module in modules.items():
+            handles.append(module.register_forward_hook(partial(call, site)))
+        yield
+    for pattern, found in matches.items():
+        if not fired & found.keys():
+            raise SiteError(f"{pattern!r} did not fire: {_silent(next(iter(found.values())))}")
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -209,13 +176,10 @@ def _matches(name: str, pattern: str) -> bool:
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def silent_reason(site: str, module: nn.Module) -> str:
-    """Why a site that exists did not fire."""
-    reason = "no forward pass ran through it inside the block"
+def _silent(module: nn.Module) -> str:
+    """Why a module that exists did not fire."""
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-        reason = f"a {type(module).__name__} is a container that is never called itself; name a module inside it"
-    elif isinstance(module, nn.Dropout):
-        reason = (
-            "fused attention (SDPA) applies dropout itself and never calls this module; eager attention on 4.x does"
-        )
-    return f"{site!r} did not fire: {reason}"
+        return f"a {type(module).__name__} is a container that is never called itself; name a module inside it"
+    if isinstance(module, nn.Dropout):
+        return "fused attention (SDPA) applies dropout itself and never calls this module; eager attention on 4.x does"
+    return "no forward pass ran through it inside the block"

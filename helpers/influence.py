@@ -6,20 +6,25 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .jacobian import LayerJacobian
 from .layers import LayerStack, entry_layer, layer_stack
 from .models import Sentence
-from .noise import TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
+from .noise import PROGRESS, TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
 
-SAMPLED = ("samples", "seed")
+OPTIONS = {
+    "exact": set(),
+    "jvp": {"samples", "seed", "dtype"},
+    "vjp": {"samples", "seed", "dtype"},
+    "noise": {"samples", "seed", "sigma"},
+}
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,11 @@ class Influence:
 
     def to_frame(self) -> pd.DataFrame:
         """Long form, a row per layer, target and source."""
-        index = pd.MultiIndex.from_product(
-            [self.layers, range(len(self.tokens)), range(len(self.tokens))],
-            names=["layer", "target", "source"],
-        )
-        frame = pd.DataFrame({"value": self.values.flatten().cpu().numpy()}, index=index)
-        if self.stderr is not None:
-            frame["stderr"] = self.stderr.flatten().cpu().numpy()
-        return frame.reset_index()
+        positions = range(len(self.tokens))
+        index = pd.MultiIndex.from_product([self.layers, positions, positions], names=["layer", "target", "source"])
+        columns = {"value": self.values} if self.stderr is None else {"value": self.values, "stderr": self.stderr}
+        flat = {name: tensor.flatten().cpu().numpy() for name, tensor in columns.items()}
+        return pd.DataFrame(flat, index=index).reset_index()
 
 
 def layer_influence(
@@ -51,8 +53,8 @@ def layer_influence(
 
     `method` is "exact" (closed form, see `LayerJacobian`), "noise" (options sigma=0.01, samples=100, seed=0) or "jvp"
     (options samples=100, seed=0, dtype=None). Sampled methods carry standard errors. With every method, `layers` is
-    the numbers of the layers wanted (default: all) and `progress` a function that is called with the share done, from
-    0 to 1; what it raises ends the measurement.
+    the numbers of the layers wanted (default: all) and `progress` what goes through the steps and shows how far it is,
+    called as tqdm is: `progress(steps, desc="...")`; what it raises ends the measurement.
 
     Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method, option or
     layer and for a layer that "exact" and "jvp" cannot express.
@@ -62,9 +64,8 @@ def layer_influence(
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    allowed = {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ()}
-    numbers, progress = options.pop("layers", None), options.pop("progress", None)
-    sampling = _sampling(method, allowed, options)
+    numbers = options.pop("layers", None)
+    _check_options(method, ("exact", "jvp", "noise"), options)
     stack = layer_stack(model, inputs)
     depth = len(stack.layers)
     numbers = list(range(depth) if numbers is None else numbers)
@@ -72,10 +73,10 @@ def layer_influence(
         raise ValueError(f"expected layers from 0 to {depth - 1}, got {numbers}")
     names = [stack.names[number] for number in numbers]
     if method == "exact":
-        values = torch.stack([_jacobian(stack, number).norms() for number in _steps(numbers, "exact", progress)])
-        return Influence(values, None, stack.tokens, names, method)
-    parts = [_sweep(stack, [number], method, progress=progress, **sampling) for number in numbers]
-    means, stderrs = zip(*parts, strict=True)
+        steps = options.get("progress", PROGRESS)(numbers, desc="exact")
+        values = [_jacobian(stack, number).norms() for number in steps]
+        return Influence(torch.stack(values), None, stack.tokens, names, method)
+    means, stderrs = zip(*(_sweep(stack, [number], method, **options) for number in numbers), strict=True)
     return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method)
 
 
@@ -90,9 +91,8 @@ def downstream_influence(
     """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
 
     `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; options samples=100,
-    seed=0, dtype=None, e.g. torch.bfloat16 for the tangents), "exact" (all directions; option dtype) or "noise"
-    (options sigma=0.01, samples=100, seed=0); all take `progress` as `layer_influence` does. Layers before the
-    injection are not run again.
+    seed=0, dtype=None, e.g. torch.bfloat16 for the tangents), "exact" (all directions) or "noise" (options sigma=0.01,
+    samples=100, seed=0); all take `progress` as `layer_influence` does. Layers before the injection are not run again.
 
     Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
     does, and for a site whose output does not enter a layer.
@@ -103,13 +103,10 @@ def downstream_influence(
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").layers
     ['encoder.layer.1']
     """
-    allowed = {"noise": (*SAMPLED, "sigma"), "jvp": (*SAMPLED, "dtype"), "exact": ("dtype",)}
-    progress = options.pop("progress", None)
-    sampling = _sampling(method, allowed, options)
+    _check_options(method, ("jvp", "exact", "noise"), options)
     stack = layer_stack(model, inputs)
     first = entry_layer(model, inputs, stack, inject)
-    numbers = list(range(first, len(stack.layers)))
-    mean, stderr = _sweep(stack, numbers, method, progress=progress, **sampling)
+    mean, stderr = _sweep(stack, range(first, len(stack.layers)), method, **options)
     return Influence(mean, None if method == "exact" else stderr, stack.tokens, stack.names[first:], method)
 
 
@@ -124,7 +121,7 @@ def upstream_influence(
     """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
 
     One backward sweep serves every injection layer, where noise has to be injected again at each. `method` is "vjp"
-    (random orthogonal directions; options samples=100, seed=0, dtype=None) or "exact" (option dtype).
+    (random orthogonal directions; options samples=100, seed=0, dtype=None) or "exact" (all of them).
 
     Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers whose input is
     the source. Raises `ValueError` as `layer_influence` does, and for an `observe` that is not a layer.
@@ -134,24 +131,24 @@ def upstream_influence(
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).layers
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    sampling = _sampling(method, {"vjp": (*SAMPLED, "dtype"), "exact": ("dtype",)}, options)
+    _check_options(method, ("vjp", "exact"), options)
     stack = layer_stack(model, inputs)
     observe = stack.names[-1] if observe is None else observe
     if observe not in stack.names:
         raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
-    numbers = list(range(stack.names.index(observe), -1, -1))
-    mean, stderr = _sweep(stack, numbers, method, backward=True, **sampling)
+    last = stack.names.index(observe)
+    mean, stderr = _sweep(stack, range(last, -1, -1), method, backward=True, **options)
     error = None if method == "exact" else stderr.flip(0)
-    return Influence(mean.flip(0), error, stack.tokens, stack.names[: len(numbers)], method)
+    return Influence(mean.flip(0), error, stack.tokens, stack.names[: last + 1], method)
 
 
-def _sampling(method: str, allowed: Mapping[str, tuple[str, ...]], options: dict) -> dict:
-    if method not in allowed:
-        raise ValueError(f"expected method {' or '.join(map(repr, allowed))}, got {method!r}")
-    if unknown := set(options) - set(allowed[method]):
-        raise ValueError(f"method {method!r} takes the options {allowed[method]}, got {sorted(unknown)}")
+def _check_options(method: str, methods: Sequence[str], options: Mapping) -> None:
+    if method not in methods:
+        raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
+    allowed = OPTIONS[method] | {"progress"}
+    if unknown := set(options) - allowed:
+        raise ValueError(f"method {method!r} takes the options {sorted(allowed)}, got {sorted(unknown)}")
     check_noise(options.get("sigma", 0.01), options.get("samples", 100))
-    return options
 
 
 def _jacobian(stack: LayerStack, number: int) -> LayerJacobian:
@@ -168,7 +165,7 @@ def _sweep(
     sigma: float = 0.01,
     dtype: torch.dtype | None = None,
     backward: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[..., Iterable] = PROGRESS,
 ) -> tuple[Tensor, Tensor]:
     """Disturb each position before the first of these layers, follow it through them: mean and error of ‖·‖².
 
@@ -176,14 +173,17 @@ def _sweep(
     """
     state = stack.states[numbers[0]]
     seq, hidden = state.shape
-    if method != "noise":  # there are no more orthogonal directions than dimensions, and all of them are exact
+    if method == "noise":
+        follow = partial(_by_noise, stack, numbers, sigma)
+    else:  # there are no more orthogonal directions than dimensions, and all of them are exact
         samples = hidden if method == "exact" else min(samples, hidden)
+        jacobians = [_jacobian(stack, number) for number in numbers]
+        follow = partial(_by_jacobian, jacobians if dtype is None else [J.to(dtype) for J in jacobians], backward)
     generator = torch.Generator().manual_seed(seed + numbers[0])
     rows = max(1, TOKENS_PER_PASS // seq)
-    follow = _by_noise(stack, numbers, sigma) if method == "noise" else _by_jacobian(stack, numbers, dtype, backward)
     moments = []
     groups = torch.arange(seq).split(max(1, rows // samples))
-    for positions in _steps(groups, f"{method}, {stack.names[numbers[0]]}", progress):
+    for positions in progress(groups, desc=f"{method}, {stack.names[numbers[0]]}"):
         directions = torch.stack([_directions(method, generator, samples, state) for _ in positions])
         energies = []
         for part in directions.split(rows, dim=1):
@@ -198,40 +198,20 @@ def _sweep(
     return (mean, stderr) if backward else (mean.mT, stderr.mT)
 
 
-def _steps(items: Sequence, label: str, progress: Callable[[float], None] | None) -> Iterator:
-    for number, item in enumerate(tqdm(items, label, leave=False, delay=2)):
-        if progress is not None:
-            progress(number / len(items))
-        yield item
-
-
-def _by_noise(stack: LayerStack, numbers: Sequence[int], sigma: float) -> Callable[[Tensor], Iterator[Tensor]]:
+@torch.no_grad()
+def _by_noise(stack: LayerStack, numbers: Sequence[int], sigma: float, noise: Tensor) -> Iterator[Tensor]:
     state = stack.states[numbers[0]]
-
-    @torch.no_grad()
-    def follow(noise: Tensor) -> Iterator[Tensor]:
-        batch = torch.cat([state[None], state + sigma * noise])  # the clean row runs beside the noisy ones
-        for number in numbers:
-            batch = stack.run(number, batch)
-            yield (batch[1:] - batch[:1]) / sigma
-
-    return follow
+    batch = torch.cat([state[None], state + sigma * noise])  # the clean row runs beside the noisy ones
+    for number in numbers:
+        batch = stack.run(number, batch)
+        yield (batch[1:] - batch[:1]) / sigma
 
 
-def _by_jacobian(
-    stack: LayerStack, numbers: Sequence[int], dtype: torch.dtype | None, backward: bool
-) -> Callable[[Tensor], Iterator[Tensor]]:
-    jacobians = [_jacobian(stack, number) for number in numbers]
-    if dtype is not None:
-        jacobians = [jacobian.to(dtype) for jacobian in jacobians]
-
-    def follow(vectors: Tensor) -> Iterator[Tensor]:
-        vectors = vectors if dtype is None else vectors.to(dtype)
-        for jacobian in jacobians:
-            vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
-            yield vectors
-
-    return follow
+def _by_jacobian(jacobians: Sequence[LayerJacobian], backward: bool, vectors: Tensor) -> Iterator[Tensor]:
+    vectors = vectors.to(jacobians[0].w_o.dtype)
+    for jacobian in jacobians:
+        vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
+        yield vectors
 
 
 def _directions(method: str, generator: torch.Generator, samples: int, like: Tensor) -> Tensor:

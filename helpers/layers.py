@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hooks import hidden_state, pre_hooked, record, resolve
+from .hooks import hidden_state, record, removed_after, resolve
 from .models import Sentence, check_inputs
 
 
@@ -66,7 +66,9 @@ def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> La
         states.append(hidden[0].detach().clone())
         arguments.append((tuple(rest), kwargs))
 
-    with pre_hooked(keep, layers):
+    with removed_after() as handles:
+        for layer in layers:
+            handles.append(layer.register_forward_pre_hook(keep, with_kwargs=True))
         model(**inputs)
     mask = inputs.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]

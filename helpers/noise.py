@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .hooks import SiteError, edit, hidden_state, hooked, resolve, silent_reason
+from .hooks import edit, record, resolve
 from .models import Sentence, check_inputs
 
+PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
 
 
@@ -65,49 +66,31 @@ def noise_response(
     seq = len(tokens)
     if not 0 <= position < seq:
         raise ValueError(f"expected a position from 0 to {seq - 1} ({seq} tokens), got {position}")
-    injected = resolve(model, inject)
-    if len(injected) != 1:
-        raise ValueError(f"expected one site to inject at, got {len(injected)} for {inject!r}: {list(injected)[:4]}")
-    patterns = [observe] if isinstance(observe, str) else list(observe)
-    modules = {name: module for pattern in patterns for name, module in resolve(model, pattern).items()}
-    energies: dict[str, list[Tensor]] = {name: [] for name in modules}
-    noise = torch.empty(0)
-    pending: list[slice] = []  # the samples of the running pass, taken by the one firing of the injected site
+    site, *more = resolve(model, inject)
+    if more:
+        raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")
+    patterns = [observe] if isinstance(observe, str) else observe
+    sites = list(dict.fromkeys(name for pattern in patterns for name in resolve(model, pattern)))
+    with record(model, [site, *sites]) as clean:
+        model(**inputs)
+    for name in (site, *sites):
+        if (shape := clean[name].shape)[:2] != (1, seq) or len(shape) != 3:
+            raise ValueError(f"expected a hidden state [1, seq={seq}, hidden] at {name!r}, got {list(shape)}")
+    noise = normal(torch.Generator().manual_seed(seed), (samples, clean[site].shape[-1]), clean[site])
 
-    def add_noise(hidden: Tensor) -> Tensor:
-        nonlocal noise
-        _check_hidden(inject, hidden, seq)
-        if not pending:
-            raise ValueError(f"expected {inject!r} to run once in a forward pass, it ran twice; choose another site")
-        if not len(noise):
-            noise = normal(torch.Generator().manual_seed(seed), (samples, hidden.shape[-1]), hidden)
+    def disturb(part: Tensor, hidden: Tensor) -> Tensor:
         noisy = hidden.clone()
-        noisy[1:, position] += sigma * noise[pending.pop()]
+        noisy[1:, position] += sigma * part
         return noisy
 
-    def measure(name: str, _module, _args, output) -> None:
-        hidden = _check_hidden(name, hidden_state(output), seq)
-        energies[name].append((hidden[1:] - hidden[:1]).double().square().sum(-1) / sigma**2)
-
-    hooks = {name: partial(measure, name) for name in modules}
-    rows = max(1, TOKENS_PER_PASS // seq - 1)
-    passes = -(-samples // rows)
-    with edit(model, {inject: add_noise}), hooked(hooks, modules):
-        for start in tqdm(range(0, samples, rows), "noise", leave=False, delay=2):
-            part = slice(start, min(start + rows, samples))
-            pending[:] = [part]
-            model(**{key: value.expand(1 + part.stop - part.start, *value.shape[1:]) for key, value in inputs.items()})
-    measured = []
-    for name, parts in energies.items():
-        if not parts:
-            raise SiteError(silent_reason(name, modules[name]))
-        if sum(map(len, parts)) != samples:
-            raise SiteError(f"expected {name!r} to run once in a forward pass, it ran {len(parts)} times in {passes}")
-        measured.append(mean_and_stderr(torch.cat(parts)))
-    means, stderrs = zip(*measured, strict=True)
-    return NoiseResponse(
-        torch.stack(means), torch.stack(stderrs), list(modules), tokens, inject, position, sigma, samples
-    )
+    energies = []
+    for part in PROGRESS(noise.split(max(1, TOKENS_PER_PASS // seq - 1)), desc="noise"):
+        with edit(model, {site: partial(disturb, part)}), record(model, sites) as trace:
+            model(**{key: value.expand(1 + len(part), *value.shape[1:]) for key, value in inputs.items()})
+        changes = [(trace[name][1:] - trace[name][:1]) / sigma for name in sites]
+        energies.append(torch.stack([change.double().square().sum(-1) for change in changes], 1))
+    mean, stderr = mean_and_stderr(torch.cat(energies))
+    return NoiseResponse(mean, stderr, sites, tokens, inject, position, sigma, samples)
 
 
 def check_noise(sigma: float, samples: int) -> None:
@@ -128,10 +111,3 @@ def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
     spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
     return samples.mean(0), spread / math.sqrt(len(samples))
-
-
-def _check_hidden(site: str, hidden: Tensor | None, seq: int) -> Tensor:
-    if hidden is None or hidden.ndim != 3 or hidden.shape[1] != seq:
-        got = "no tensor" if hidden is None else list(hidden.shape)
-        raise ValueError(f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {got}")
-    return hidden

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .hooks import hooked
+from .hooks import removed_after, tensors
 from .models import Sentence, check_inputs
 
 
@@ -67,18 +67,11 @@ def shape_table(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], depth
     rows: list[tuple[str, torch.Size]] = []
 
     def note(name: str, _module, _args, output) -> None:
-        rows.extend((name + sub, tensor.shape) for sub, tensor in _tensors(output))
+        rows.extend((name + sub, tensor.shape) for sub, tensor in tensors(output))
 
-    modules = {name: module for name, module in model.named_modules() if name.count(".") <= depth}
-    with hooked({name: partial(note, name) for name in modules}, modules):
+    with removed_after() as handles:
+        for name, module in model.named_modules():
+            if name.count(".") <= depth:
+                handles.append(module.register_forward_hook(partial(note, name)))
         model(**inputs)
     return Table(rows, ("output", "shape"))
-
-
-def _tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(output, Tensor):
-        yield path, output
-    elif isinstance(output, (Mapping, tuple, list)):
-        items = output.items() if isinstance(output, Mapping) else enumerate(output)
-        for key, item in items:
-            yield from _tensors(item, f"{path}/{key}")

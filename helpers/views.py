@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from .findings import outflow
 from .influence import downstream_influence, layer_influence
 from .layers import layer_stack
 from .models import Sentence, encode
+from .noise import PROGRESS
 from .plots import heatmap
 
 MAX_TOKENS = 64  # what a picture can label
-KEPT = 500  # maps of one layer each, or pictures
-Progress = Callable[[float], None]
+KEPT = 500  # results, and pictures
 SINGLE, DOWNSTREAM = "each layer alone", "from the embeddings"
+OPTIONS = {"exact": (), "jvp": ("samples",), "noise": ("sigma", "samples")}
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,15 @@ class Shown:
     def figure(self) -> Figure:
         return heatmap(self.values, self.rows, self.columns, **self.options)
 
-    @property
-    def key(self) -> tuple:
-        """Equal for equal pictures."""
-        return (self.values.tobytes(), *self.rows, *self.columns, *self.options.items())
-
-
-class Kept(dict):
-    """A dict of the newest `KEPT` results."""
-
-    def __setitem__(self, key, value) -> None:
-        super().__setitem__(key, value)
-        while len(self) > KEPT:
-            del self[next(iter(self))]
-
 
 class Measurements:
-    """What the pictures of one model are drawn from; results for the same input are kept."""
+    """What the pictures of one model are drawn from; the newest are kept. `progress` as in `layer_influence`."""
 
-    def __init__(self, model: nn.Module, tokenizer):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: nn.Module, tokenizer, progress: Callable[..., Iterable] = PROGRESS):
+        self.model, self.tokenizer, self.progress = model, tokenizer, progress
         config: Any = model.config
         self.depth: int = config.num_hidden_layers
-        self._kept = Kept()
+        self._measured = lru_cache(KEPT)(self._measure)
 
     def sentence(self, text: str) -> Sentence:
         sentence = encode(self.tokenizer, text)
@@ -87,25 +77,18 @@ class Measurements:
             )
         return sentence
 
-    def influence(self, settings: Settings, layer: int, progress: Progress | None = None) -> np.ndarray:
+    def influence(self, settings: Settings, layer: int) -> np.ndarray:
         """Influence [target, source] within `layer`, or from the embeddings to its output."""
-        text, observe, method = settings.text, settings.observe, settings.method
-        options: dict = {} if method == "exact" else {"samples": settings.samples}
-        if method == "noise":
-            options["sigma"] = settings.sigma
-        key = (text, observe, method, *options.values())
-        if (*key, layer) not in self._kept:
-            sentence, options = self.sentence(text), options | {"method": method, "progress": progress}
-            if observe == SINGLE:
-                measured, found = (
-                    range(layer, layer + 1),
-                    layer_influence(self.model, sentence, layers=[layer], **options),
-                )
-            else:
-                measured, found = range(self.depth), downstream_influence(self.model, sentence, **options)
-            for number, values in zip(measured, found.values, strict=True):
-                self._kept[*key, number] = values.numpy()
-        return self._kept[*key, layer]
+        what = settings.text, settings.observe, settings.method
+        options = {name: getattr(settings, name) for name in OPTIONS[settings.method]}
+        if settings.observe == SINGLE:
+            return self._measured(*what, layers=(layer,), **options)[0]
+        return self._measured(*what, **options)[layer]
+
+    def _measure(self, text: str, observe: str, method: str, **options) -> np.ndarray:
+        experiment = layer_influence if observe == SINGLE else downstream_influence
+        found = experiment(self.model, self.sentence(text), method=method, progress=self.progress, **options)
+        return found.values.cpu().numpy()
 
     @torch.no_grad()
     def apart(self, first: str, second: str) -> tuple[np.ndarray, list[str]]:
@@ -117,12 +100,12 @@ class Measurements:
         states = []
         for sentence in sentences:
             stack = layer_stack(self.model, sentence)
-            last = stack.run(len(stack.layers) - 1, stack.states[-1][None])[0]
+            last = stack.run(self.depth - 1, stack.states[-1][None])[0]
             states.append(torch.stack([*stack.states, last]))
-        columns = align(*(sentence.tokens for sentence in sentences))
-        distances = torch.full((len(states[0]), len(columns)), torch.nan)
+        pairs = align(*(sentence.tokens for sentence in sentences))
+        distances = torch.full((self.depth + 1, len(pairs)), torch.nan)
         labels = []
-        for column, (a, b) in enumerate(columns):
+        for column, (a, b) in enumerate(pairs):
             names = [s.tokens[i] if i is not None else "–" for s, i in zip(sentences, (a, b), strict=True)]
             labels.append(names[0] if names[0] == names[1] else " / ".join(names))
             if a is not None and b is not None:
@@ -131,16 +114,16 @@ class Measurements:
         return distances.numpy(), labels
 
 
-def explore(measurements: Measurements, settings: Settings, progress: Progress | None = None) -> Iterator[Shown]:
+def explore(measurements: Measurements, settings: Settings) -> Iterator[Shown]:
     """The pictures for these settings, the quickest first: the layer's map, the token's trace, the pair of sentences.
 
-    `progress` is called with the share done of what comes next, from 0 to 1; what it raises ends the exploration.
     Raises `ValueError` for a sentence that cannot be measured.
 
     >>> from helpers import load_bert
     >>> [shown.part for shown in explore(Measurements(*load_bert()), Settings("Hello world!", position=1))]
     ['map', 'trace']
     """
+    short = partial(textwrap.shorten, width=56, placeholder="…")
     tokens, depth = measurements.sentence(settings.text).tokens, measurements.depth
     if settings.second:
         measurements.sentence(settings.second)  # complains before anything is drawn
@@ -152,17 +135,14 @@ def explore(measurements: Measurements, settings: Settings, progress: Progress |
     where = f"layer {layer} alone" if settings.observe == SINGLE else f"embeddings to layer {layer}"
     hidden = np.eye(len(tokens), dtype=bool) & (not settings.own)
 
-    matrix = measurements.influence(settings, layer, progress)
-    title = f"{_short(settings.text)}\n{method}, {where}"
+    matrix = measurements.influence(settings, layer)
+    title = f"{short(settings.text)}\n{method}, {where}"
     values = np.where(hidden, np.nan, matrix)
     words = f"Influence of every token (columns) on every token (rows) of this sentence: {title}"
     yield Shown("map", values, tokens, tokens, words, {"title": title, "log": settings.log})
 
-    def share_of(number: int) -> Progress | None:
-        return progress and (lambda share: progress((number + share) / depth))
-
-    columns = [measurements.influence(settings, number, share_of(number))[:, position] for number in range(depth)]
-    title = f"{_short(settings.text)}\n{method}, {settings.observe}, source '{tokens[position]}' ({position})"
+    columns = [measurements.influence(settings, number)[:, position] for number in range(depth)]
+    title = f"{short(settings.text)}\n{method}, {settings.observe}, source '{tokens[position]}' ({position})"
     values = np.where(hidden[position], np.nan, columns)
     words = in_words(matrix, tokens, position, f"{method}, {where}")
     options = {"title": title, "log": settings.log, "xlabel": "target", "ylabel": "layer"}
@@ -173,7 +153,7 @@ def explore(measurements: Measurements, settings: Settings, progress: Progress |
         order = np.argsort(-np.nan_to_num(distances[-1], nan=-1))[:3]
         most = ", ".join(f"'{labels[column]}' {distances[-1, column]:.2f}" for column in order)
         options = {
-            "title": f"{_short(settings.text)}\n{_short(settings.second)}",
+            "title": f"{short(settings.text)}\n{short(settings.second)}",
             "label": "‖h - h'‖ / ‖h‖",
             "xlabel": "token of the first / of the second sentence",
             "ylabel": "hidden state after",
@@ -183,16 +163,14 @@ def explore(measurements: Measurements, settings: Settings, progress: Progress |
 
 
 def in_words(matrix: np.ndarray, tokens: Sequence[str], position: int, what: str) -> str:
-    """Which three positions a token reaches most, and its outflow: mean influence on the other words, relative."""
+    """Which three positions a token reaches most, and, for a word among words, its `outflow`."""
     order = [int(target) for target in matrix[:, position].argsort()[::-1] if target != position][:3]
     reached = ", ".join(f"'{tokens[target]}' ({target}) {matrix[target, position]:.3g}" for target in order)
-    words = np.arange(1, len(tokens) - 1)  # without [CLS] and [SEP]
-    mean_sent = [
-        matrix[words[words != source], source].mean() if len(words) > 1 else np.nan for source in (position, *words)
-    ]
-    outflow = mean_sent[0] / np.mean(mean_sent[1:])
-    relative = f"{outflow:.2f} × the sentence's mean" if np.isfinite(outflow) else "unknown with a single word"
-    return f"'{tokens[position]}' ({position}), {what}, reaches most: {reached}. Its outflow is {relative}."
+    told = f"'{tokens[position]}' ({position}), {what}, reaches most: {reached}."
+    inner = matrix[1:-1, 1:-1]  # between words: without [CLS] and [SEP]
+    if len(inner) > 1 and 0 < position <= len(inner):
+        told += f" Its outflow is {outflow(inner)[position - 1]:.2f} × the sentence's mean."
+    return told
 
 
 def align(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None, int | None]]:
@@ -206,8 +184,3 @@ def align(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None,
         for step in range(max(a_end - a, b_end - b)):
             pairs.append((a + step if a + step < a_end else None, b + step if b + step < b_end else None))
     return pairs
-
-
-def _short(text: str, width: int = 56) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"

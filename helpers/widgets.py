@@ -9,12 +9,13 @@ import json
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import ipywidgets as ipw
 from torch import nn
 
-from .views import DOWNSTREAM, SINGLE, Kept, Measurements, Settings, Shown, explore
+from .views import DOWNSTREAM, KEPT, OPTIONS, SINGLE, Measurements, Settings, Shown, explore
 
 STYLE = """<style>
 .ex-picture img {max-width: 100%; height: auto; background: white}
@@ -37,7 +38,7 @@ def explorer(model: nn.Module, tokenizer, **settings) -> Explorer:
     >>> explorer(*load_bert(), text="Hello world!").settings.text
     'Hello world!'
     """
-    return Explorer(Measurements(model, tokenizer), Settings(**settings))
+    return Explorer(model, tokenizer, Settings(**settings))
 
 
 def png(shown: Shown) -> bytes:
@@ -58,31 +59,24 @@ class Explorer(ipw.VBox):
     """The view. Callbacks run on several threads, so each only starts a refresh; refreshes take turns (one lock), read
     the controls when it is their turn, and give way to a newer one between two steps of a computation."""
 
-    def __init__(self, measurements: Measurements, first: Settings):
-        self._measurements, self._drawn = measurements, Kept()
+    def __init__(self, model: nn.Module, tokenizer, first: Settings):
+        self._measurements = Measurements(model, tokenizer, self._progress)
+        self._drawn: dict[tuple, bytes] = {}
         self._lock, self._counting, self._idle = threading.RLock(), threading.Lock(), threading.Event()
-        self._newest, self._drawing = 0, 0  # the last request's number; the thread whose turn it is
-        wide, narrow = (
-            {"style": {"description_width": "initial"}, "layout": {"width": width}} for width in ("98%", "auto")
-        )
-        last = measurements.depth - 1
+        self._newest = self._current = 0  # numbers of the last request and of the one whose turn it is
+        self._drawing = 0  # the thread whose turn it is
+        last, wide = self._measurements.depth - 1, {"layout": {"width": "98%"}}
         self.controls = {
             "text": ipw.Text(first.text, description="Sentence", **wide),
-            "position": ipw.ToggleButtons(layout={"width": "98%"}),
-            "layer": ipw.IntSlider(
-                min(first.layer, last), 0, last, description="Layer", **narrow | {"layout": {"width": "18em"}}
-            ),
-            "observe": ipw.Dropdown(options=[SINGLE, DOWNSTREAM], value=first.observe, description="Observe", **narrow),
-            "method": ipw.Dropdown(
-                options=["exact", "jvp", "noise"], value=first.method, description="Method", **narrow
-            ),
-            "sigma": ipw.BoundedFloatText(first.sigma, min=1e-5, max=100, step=0.01, description="σ", **narrow),
-            "samples": ipw.BoundedIntText(first.samples, min=2, max=1000, description="Samples", **narrow),
-            "own": ipw.Checkbox(first.own, description="own position", indent=False, **narrow),
-            "log": ipw.Checkbox(first.log, description="logarithmic colour", indent=False, **narrow),
-            "second": ipw.Text(
-                first.second, description="Second sentence", placeholder="to compare with, if you like", **wide
-            ),
+            "position": ipw.ToggleButtons(**wide),
+            "layer": ipw.IntSlider(min(first.layer, last), 0, last, description="Layer", layout={"width": "18em"}),
+            "observe": ipw.Dropdown(options=[SINGLE, DOWNSTREAM], value=first.observe, description="Observe"),
+            "method": ipw.Dropdown(options=list(OPTIONS), value=first.method, description="Method"),
+            "sigma": ipw.BoundedFloatText(first.sigma, min=1e-5, max=100, step=0.01, description="σ"),
+            "samples": ipw.BoundedIntText(first.samples, min=2, max=1000, description="Samples"),
+            "own": ipw.Checkbox(first.own, description="own position", indent=False),
+            "log": ipw.Checkbox(first.log, description="logarithmic colour", indent=False),
+            "second": ipw.Text(first.second, description="Second sentence", placeholder="to compare with", **wide),
         }
         self.pictures = {part: ipw.HTML() for part in ("map", "trace", "pair")}
         self.status = ipw.HTML()
@@ -90,13 +84,13 @@ class Explorer(ipw.VBox):
         for name, control in self.controls.items():
             control.add_class(f"ex-{name}")
             control.tooltip = control.description or "the token to disturb"
+            control.style.description_width = "initial"
+            control.layout.width = control.layout.width or "auto"
         for part, picture in self.pictures.items():
             picture.add_class("ex-picture").add_class(f"ex-{part}-picture")
         text, position, *choices, second = self.controls.values()
-        choices, pictures = (
-            ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in (choices, tuple(self.pictures.values()))
-        )
-        super().__init__([ipw.HTML(STYLE), text, position, choices, second, self.status, pictures])
+        rows = [ipw.HBox(row, layout={"flex_flow": "row wrap"}) for row in (choices, tuple(self.pictures.values()))]
+        super().__init__([ipw.HTML(STYLE), text, position, rows[0], second, self.status, rows[1]])
         self.add_class("explorer")
         self._set_tokens(first)
         for name, control in self.controls.items():
@@ -129,17 +123,12 @@ class Explorer(ipw.VBox):
             return self._newest
 
     def _refresh(self, request: int) -> None:
-        def progress(share: float) -> None:
-            if request != self._newest:
-                raise Superseded
-            self.status.value = f'<span role="status">computing … {share:.0%}</span>'
-
         with self._lock:
-            self._drawing = threading.get_ident()
+            self._current, self._drawing = request, threading.get_ident()
             try:
-                progress(0)
+                self._give_way()
                 settings = self.settings
-                self._show(settings, progress)
+                self._show(settings)
                 threading.Thread(target=self._draw_ahead, args=[request, settings], daemon=True).start()
             except Superseded:
                 return
@@ -151,6 +140,16 @@ class Explorer(ipw.VBox):
                 if request == self._newest:
                     self._idle.set()
 
+    def _give_way(self) -> None:
+        if self._current != self._newest:
+            raise Superseded
+
+    def _progress(self, steps: Sequence, desc: str) -> Iterator:
+        for number, step in enumerate(steps):
+            self._give_way()
+            self.status.value = f'<span role="status">computing {desc}: {number / len(steps):.0%}</span>'
+            yield step
+
     def _draw_ahead(self, request: int, settings: Settings) -> None:
         """The maps of the other layers, which are measured by now, so that the slider moves at once."""
         for layer in range(self._measurements.depth):
@@ -160,21 +159,23 @@ class Explorer(ipw.VBox):
                 self._png(next(explore(self._measurements, replace(settings, layer=layer, second=""))))
 
     def _png(self, shown: Shown) -> bytes:
-        if shown.key not in self._drawn:
-            self._drawn[shown.key] = png(shown)
-        return self._drawn[shown.key]
+        key = (shown.values.tobytes(), *shown.rows, *shown.columns, *shown.options.items())
+        if key not in self._drawn:
+            if len(self._drawn) >= KEPT:
+                self._drawn.clear()
+            self._drawn[key] = png(shown)
+        return self._drawn[key]
 
-    def _show(self, settings: Settings, progress) -> None:
+    def _show(self, settings: Settings) -> None:
         for name in ("sigma", "samples"):
-            needed = settings.method == "noise" or (name, settings.method) == ("samples", "jvp")
-            self.controls[name].layout.display = None if needed else "none"
+            self.controls[name].layout.display = None if name in OPTIONS[settings.method] else "none"
         self._set_tokens(settings)
         for picture in self.pictures.values():
             picture.add_class("ex-busy")
         words = []
-        for shown in explore(self._measurements, settings, progress):
+        for shown in explore(self._measurements, settings):
             data = base64.b64encode(self._png(shown)).decode()
-            progress(0.5)
+            self._give_way()
             picture = self.pictures[shown.part]
             picture.value = f'<img alt="{html.escape(shown.words)}" src="data:image/png;base64,{data}">'
             picture.layout.display = None

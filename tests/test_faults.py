@@ -138,14 +138,14 @@ def test_a_failure_in_any_module_leaves_nothing_behind(name, register):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_in_a_callback_leaves_nothing_behind(error, minilm):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise error("injected")
 
     model = tiny_bert(vocab_size=30522)
     calls = [
         lambda: layer_influence(model, IDS, progress=refuse),
         lambda: downstream_influence(model, IDS, progress=refuse),
-        lambda: next(explore(Measurements(model, minilm[1]), Settings("Hello."), refuse)),
+        lambda: next(explore(Measurements(model, minilm[1], refuse), Settings("Hello."))),
     ]
     for call in calls:
         before = snapshot(model)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import interval, locality, mean_distance, outflow, read_sentences, span_influence, split_words
-from helpers.findings import MarkedSentence
+from helpers import interval, locality, mark_sentence, mean_distance, outflow, read_sentences, span_influence
 
 SENTENCES = Path(__file__).parents[1] / "notebooks" / "sentences.txt"
 LENGTHS = range(8, 28)
@@ -119,29 +118,28 @@ def test_interval_leaves_nans_out_and_wants_two_sentences():
 
 
 def test_the_sentence_file_is_what_it_says(minilm):
-    sentences = read_sentences(SENTENCES)
-    split = [split_words(minilm[1], sentence) for sentence in sentences]
+    sentences = read_sentences(SENTENCES, minilm[1])
     assert len(sentences) >= 120 and sum(len(s.spans) for s in sentences) >= 150
     assert {s.register for s in sentences} == {"news", "dialogue", "instruction", "science", "fiction"}
-    assert {kind for s in sentences for *_, kind in s.spans} == {"person", "place", "organisation", "work", "date"}
-    assert all(8 <= len(words.sentence.tokens) <= 30 for words in split)
-    assert all(1 <= len(span) <= 5 for words in split for span in words.spans)
-    assert all(words.punctuation[:-1].any() for words in split if words.sentence.tokens.count(",") > 0)
-    assert len({s.text for s in sentences}) == len(sentences)
+    assert {kind for s in sentences for kind in s.types} == {"person", "place", "organisation", "work", "date"}
+    assert all(8 <= len(s.sentence.tokens) <= 30 for s in sentences)
+    assert all(1 <= len(span) <= 5 for s in sentences for span in s.spans)
+    assert all(s.punctuation[:-1].any() for s in sentences if s.sentence.tokens.count(",") > 0)
+    assert len({tuple(s.words) for s in sentences}) == len(sentences)
 
 
 def test_words_and_spans(minilm):
-    marked = MarkedSentence("Emmy Noether, unbelievably, won.", [(0, 12, "person")], "news")
-    words = split_words(minilm[1], marked)
-    assert words.words == ["Emmy", "Noether", ",", "unbelievably", ",", "won", "."]
-    assert words.spans == [[0, 1]] and words.punctuation.tolist() == [False, False, True, False, True, False, True]
-    values = np.arange(len(words.sentence.tokens) ** 2, dtype=float).reshape(2 * (len(words.sentence.tokens),))
-    by_hand = values[np.ix_(words.tokens[1], words.tokens[3])].sum()
-    assert len(words.tokens[1]) > 1 and words.matrix(values)[1, 3] == by_hand
+    marked = mark_sentence("Emmy-[Noether, unbelievably|person], [won|work].", minilm[1])
+    assert marked.words == ["Emmy", "-", "Noether", ",", "unbelievably", ",", "won", "."]
+    assert marked.spans == [[2, 3, 4], [6]] and marked.types == ["person", "work"]
+    assert marked.punctuation.tolist() == [False, True, False, True, False, True, False, True]
+    seq = len(marked.sentence.tokens)
+    values = np.arange(seq**2, dtype=float).reshape(seq, seq)
+    block = values[np.ix_(marked.tokens[2], marked.tokens[4])]
+    assert len(marked.tokens[2]) > 1 and marked.matrix(values)[2, 4] == block.sum()
+    assert marked.matrix(values, mean=True)[2, 4] == pytest.approx(block.mean())
 
 
-def test_a_bracket_without_a_type(tmp_path):
-    file = tmp_path / "sentences.txt"
-    file.write_text("## news\nThe [Royal Society] met.\n")
+def test_a_bracket_without_a_type(minilm):
     with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
-        read_sentences(file)
+        mark_sentence("The [Royal Society] met.", minilm[1])

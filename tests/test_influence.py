@@ -81,9 +81,7 @@ def test_standard_errors_are_right(function, options):
     model = tiny_bert(torch.float64, hidden_size=64, num_attention_heads=4, intermediate_size=64, initializer_range=0.1)
     exact = function(model, MASKED, method="exact").values
     runs = [function(model, MASKED, **options, seed=1000 * seed) for seed in range(200)]
-    c = coverage(runs, exact)
-    print("COV", c)
-    assert 0.92 <= c <= 0.98
+    assert 0.92 <= coverage(runs, exact) <= 0.98
 
 
 def test_orthogonal_directions_become_exact_when_they_fill_the_space(exact_model):
@@ -134,32 +132,6 @@ def test_tokens_and_frame(minilm, sentence):
     assert row["value"] == pytest.approx(result.values[2, 3, 7].item())
     assert row["stderr"] == pytest.approx(result.stderr[2, 3, 7].item())
     assert layer_influence(minilm[0], sentence.inputs).tokens == [str(i) for i in range(13)]
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"method": "magic"}, "expected method .*'exact'.*, got 'magic'"),
-        ({"method": "exact", "samples": 3}, r"method 'exact' takes the options .*, got \['samples'\]"),
-        ({"method": "jvp", "samples": 0}, "at least 1 sample|expected method"),
-        ({"method": "noise", "sigma": 0.0}, "positive, finite sigma|expected method"),
-        ({"method": "exact", "inputs": {"input_ids": torch.ones(2, 5).long()}}, r"one sentence, .* got \[2, 5\]"),
-    ],
-)
-def test_bad_input_is_named_and_leaves_nothing(tiny, ids, function, options, message):
-    before = snapshot(tiny)
-    options = {"inputs": ids} | options
-    with pytest.raises(ValueError, match=message):
-        function(tiny, options.pop("inputs"), **options)
-    assert snapshot(tiny) == before
-
-
-def test_sites_that_do_not_enter_a_layer(tiny, ids):
-    with pytest.raises(ValueError, match=r"enters a layer, got 'encoder.layer.1'.*\['encoder.layer.0'\]"):
-        downstream_influence(tiny, ids, inject="encoder.layer.1")
-    with pytest.raises(ValueError, match=r"one of the layers \['encoder.layer.0', 'encoder.layer.1'\], got 'pooler'"):
-        upstream_influence(tiny, ids, observe="pooler")
 
 
 def test_a_model_without_a_stack_of_layers(ids):

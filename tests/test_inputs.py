@@ -24,8 +24,8 @@ from helpers import (
     layer_influence,
     layer_stack,
     load_bert,
+    mark_sentence,
     noise_response,
-    read_sentences,
     record,
     shape_table,
     show_source,
@@ -37,7 +37,7 @@ TRAINING = tiny_bert().train()
 IDS = {"input_ids": torch.tensor([[2, 7, 11, 5]])}
 TWO = {"input_ids": torch.tensor([[2, 7], [11, 5]])}
 LONG = {"input_ids": torch.ones(1, 65).long()}
-LAYERS = "encoder.layer.*"
+LAYERS, LAST = "encoder.layer.*", "encoder.layer.1"
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +85,14 @@ BAD = [
     (lambda t: layer_stack(MODEL, {"input_ids": IDS["input_ids"].to("meta")}), "the model's device cpu, got meta"),
     (lambda t: layer_influence(TRAINING, IDS), r"expected a model in eval mode, .* call model.eval\(\)"),
     # methods and their options
-    (lambda t: layer_influence(MODEL, IDS, method="magic"), "expected method 'noise' or 'jvp' or 'exact', got 'magic'"),
-    (lambda t: layer_influence(MODEL, IDS, sigma=1), r"method 'exact' takes the options \(\), got \['sigma'\]"),
+    (lambda t: layer_influence(MODEL, IDS, method="magic"), "expected method 'exact' or 'jvp' or 'noise', got 'magic'"),
+    (lambda t: layer_influence(MODEL, IDS, sigma=1), r"'exact' takes the options \['progress'\], got \['sigma'\]"),
     (lambda t: layer_influence(MODEL, IDS, layers=[2]), r"expected layers from 0 to 1, got \[2\]"),
     (lambda t: layer_influence(MODEL, IDS, layers=[]), r"expected layers from 0 to 1, got \[\]"),
     (lambda t: layer_influence(MODEL, IDS, method="noise", sigma=-1), "positive, finite sigma .* got -1"),
     (lambda t: downstream_influence(MODEL, IDS, samples=0), "expected at least 1 sample, got 0"),
-    (
-        lambda t: downstream_influence(MODEL, IDS, inject=LAYERS[:-2] + ".1"),
-        "a site whose output enters a layer",
-    ),
+    (lambda t: upstream_influence(MODEL, IDS, sigma=1), r"options \['dtype', 'progress', 'samples', 'seed'\], got"),
+    (lambda t: downstream_influence(MODEL, IDS, inject=LAST), r"enters a layer, got .*1'.*\['encoder.layer.0'\]"),
     (lambda t: downstream_influence(MODEL, IDS, inject="nowhere"), "unknown site 'nowhere'; near names"),
     (lambda t: upstream_influence(MODEL, IDS, observe="pooler"), "expected one of the layers .* got 'pooler'"),
     (lambda t: upstream_influence(MODEL, IDS, method="noise"), "expected method 'vjp' or 'exact', got 'noise'"),
@@ -107,7 +105,9 @@ BAD = [
     (noisy(samples=0), "expected at least 1 sample, got 0"),
     (noisy(inject=LAYERS), "expected one site to inject at, got 2"),
     (noisy(inject="encoder.layer.9"), "unknown site 'encoder.layer.9'; near names: .'encoder.layer"),
-    (noisy(inject="pooler"), r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler'"),
+    (noisy(inject="pooler"), r"expected a hidden state \[1, seq=4, hidden\] at 'pooler', got \[1, 8\]"),
+    (noisy(observe="pooler"), r"expected a hidden state \[1, seq=4, hidden\] at 'pooler', got \[1, 8\]"),
+    (noisy(inputs=LONG), "expected at most 64 tokens"),
     (noisy(observe="encoder.layer"), "'encoder.layer' did not fire: a ModuleList is a container"),
     # sites
     (run(record, "encoder.layr.0"), "unknown site 'encoder.layr.0'; near names"),
@@ -123,6 +123,7 @@ BAD = [
     (lambda t: jacobian().jvp(torch.ones(4, 9)), r"expected \[..., seq=4, hidden=8\], got \[4, 9\]"),
     (lambda t: jacobian().vjp(torch.ones(5, 8)), r"expected \[..., seq=4, hidden=8\], got \[5, 8\]"),
     # statistics, pictures, the rest
+    (lambda t: mark_sentence("A [half mark.", t), r"every entity marked as \[words\|type\], got 'A \[half mark.'"),
     (lambda t: interval([1.0]), "at least 2 sentences to resample, got 1"),
     (lambda t: heatmap(np.ones((2, 2)), ["a"]), r"expected values \[1, 1\], .* got \[2, 2\]"),
     (lambda t: heatmap(np.zeros((1, 1)), ["a"], log=True), "expected finite, positive values to draw, got none"),
@@ -144,9 +145,6 @@ def test_bad_input_is_named_and_leaves_nothing(tokenizer, call, message):
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(OSError, match="three ways on|Three ways on"):
         load_bert(tmp_path)
-    (tmp_path / "sentences").write_text("A [half mark.\n")
-    with pytest.raises(ValueError, match=r"expected every entity marked as \[words\|type\], got 'A \[half mark.'"):
-        read_sentences(tmp_path / "sentences")
 
 
 def test_curves_take_any_number_of_lines():

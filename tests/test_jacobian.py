@@ -166,32 +166,3 @@ def test_a_decoder_is_refused():
     model = tiny_bert(is_decoder=True)
     with pytest.raises(ValueError, match="BertLayer is a decoder's .causal"):
         layer_influence(model, {"input_ids": torch.tensor([[2, 7, 11]])})
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda J: J.block(4, 0), "target and source from 0 to 3, got 4 and 0"),
-        (lambda J: J.block(0, -1), "target and source from 0 to 3, got 0 and -1"),
-        (lambda J: J.block(0, 0, "detour"), "expected a path of .*'residual'.*, got 'detour'"),
-        (lambda J: J.jvp(torch.ones(4, 7)), r"expected \[..., seq=4, hidden=6\], got \[4, 7\]"),
-        (lambda J: J.vjp(torch.ones(3, 6)), r"expected \[..., seq=4, hidden=6\], got \[3, 6\]"),
-    ],
-)
-def test_bad_arguments(call, message):
-    layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
-    with pytest.raises(ValueError, match=message):
-        call(LayerJacobian(layer, hidden))
-
-
-@pytest.mark.parametrize(
-    ("hidden", "mask", "message"),
-    [
-        (torch.ones(1, 4, 6), None, r"expected hidden \[seq, hidden\] .* got \[1, 4, 6\]; pass hidden\[0\]"),
-        (torch.ones(4, 6), torch.ones(3), r"attention_mask \[seq=4\], got \[3\]"),
-    ],
-)
-def test_bad_states(hidden, mask, message):
-    layer, _, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
-    with pytest.raises(ValueError, match=message):
-        LayerJacobian(layer, hidden.double(), mask)

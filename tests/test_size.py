@@ -13,9 +13,9 @@ from transformers import BertConfig, BertModel
 from helpers import *
 
 class Enough(Exception): pass
-passes = iter(range(3))
-def progress(share):  # the memory is that of one pass; all of them would take an hour
-    if next(passes, None) is None: raise Enough
+def progress(steps, desc):  # the memory is that of one pass; all of them would take an hour
+    yield from islice(steps, 3)
+    raise Enough
 
 model = BertModel(BertConfig(num_hidden_layers=2)).eval().requires_grad_(False)
 ids = {"input_ids": torch.arange(1000, 1512)[None]}

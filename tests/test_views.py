@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Measurements, Settings, downstream_influence, encode, explore, layer_influence, outflow, record
-from helpers.views import DOWNSTREAM, KEPT, SINGLE, Kept, align, in_words
+from helpers.views import DOWNSTREAM, SINGLE, align, in_words
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,9 @@ def test_the_words_say_the_three_largest_and_the_outflow():
     order = [t for t in matrix[:, 2].argsort()[::-1] if t != 2][:3]
     assert [text.index(f"({t}) {matrix[t, 2]:.3g}") for t in order] == sorted(text.index(f"({t}) ") for t in order)
     assert f"outflow is {outflow(matrix[1:-1, 1:-1])[1]:.2f} ×" in text
+    assert "outflow" not in in_words(matrix, list("[abcd]"), 5, "layer 0") + in_words(
+        matrix[:3, :3], list("[a]"), 1, ""
+    )
 
 
 def test_a_pair_is_as_far_apart_as_the_recorded_states(measurements, tokenizer):
@@ -104,10 +107,3 @@ def test_results_are_kept_whatever_is_drawn_from_them(measurements, monkeypatch)
     parts(measurements, Settings("Kept for good.", position=1))
     monkeypatch.setattr("helpers.views.layer_influence", None)
     parts(measurements, Settings("Kept for good.", position=3, layer=1, own=True, log=False))
-
-
-def test_only_the_newest_results_are_kept():
-    kept = Kept()
-    for number in range(KEPT + 10):
-        kept[number] = number
-    assert list(kept) == list(range(10, KEPT + 10))

@@ -94,14 +94,14 @@ class Slow:
     def __init__(self):
         self.entered, self.release, self.running, self.most = threading.Event(), threading.Event(), 0, 0
 
-    def __call__(self, measurements, settings, progress=None):
+    def __call__(self, measurements, settings):
         self.running += 1
         self.most = max(self.most, self.running)
         try:
             if not self.entered.is_set():
                 self.entered.set()
                 assert self.release.wait(10)
-            yield from explore(measurements, settings, progress)
+            yield from explore(measurements, settings)
         finally:
             self.running -= 1
 
@@ -145,6 +145,13 @@ def test_a_new_input_interrupts_a_slow_one(view, monkeypatch):
     slow.release.set()
     assert view.wait(20)
     assert shown and not any("layer 1 alone" in title for title in shown[:2])
+
+
+def test_only_so_many_pictures_are_kept(view, monkeypatch):
+    monkeypatch.setattr(helpers.widgets, "KEPT", 5)
+    for text in ("One.", "Two.", "Three.", "Four."):
+        turn(view, text=text)
+        assert len(view._drawn) <= 5
 
 
 def test_nothing_is_left_behind(minilm):
