@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
 import json
+import queue
 import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import ipywidgets as ipw
@@ -52,19 +55,22 @@ def png(shown: Shown) -> bytes:
 
 
 class Superseded(Exception):
-    """Another input has arrived while this one was computed."""
+    """Another input has arrived while this one was worked on."""
 
 
 class Explorer(ipw.VBox):
-    """The view. Callbacks run on several threads, so each only starts a refresh; refreshes take turns (one lock), read
-    the controls when it is their turn, and give way to a newer one between two steps of a computation."""
+    """The view. Callbacks run on several threads, so each only puts a note into a queue; one worker takes the notes,
+    reads the controls when it is their turn, and drops what it does as soon as there is a newer note.
+
+    The worker measures a copy of the model's modules that shares the weights: hooks of other cells, which may run at
+    the same time, do not meet its own."""
 
     def __init__(self, model: nn.Module, tokenizer, first: Settings):
-        self._measurements = Measurements(model, tokenizer, self._progress)
+        weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self._measurements = Measurements(copy.deepcopy(model, weights), tokenizer, self._progress)
         self._drawn: dict[tuple, bytes] = {}
-        self._lock, self._counting, self._idle = threading.RLock(), threading.Lock(), threading.Event()
-        self._newest = self._current = 0  # numbers of the last request and of the one whose turn it is
-        self._drawing = 0  # the thread whose turn it is
+        self._notes: queue.Queue[bool] = queue.Queue()
+        self._worker = threading.Thread(target=self._work, daemon=True)
         last, wide = self._measurements.depth - 1, {"layout": {"width": "98%"}}
         self.controls = {
             "text": ipw.Text(first.text, description="Sentence", **wide),
@@ -95,7 +101,9 @@ class Explorer(ipw.VBox):
         self._set_tokens(first)
         for name, control in self.controls.items():
             control.observe(self._changed, "index" if name == "position" else "value")
-        self._refresh(self._request())
+        self._notes.put(True)
+        self._worker.start()
+        self.wait()
 
     def __repr__(self) -> str:
         return "Explorer (run this cell in JupyterLab to use it)"
@@ -110,38 +118,38 @@ class Explorer(ipw.VBox):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether what the controls say was shown within `timeout` seconds."""
-        return self._idle.wait(timeout)
+        with self._notes.all_tasks_done:
+            return self._notes.all_tasks_done.wait_for(lambda: not self._notes.unfinished_tasks, timeout)
+
+    def close(self) -> None:
+        self._notes.put(False)  # the worker ends
+        super().close()
 
     def _changed(self, _change) -> None:
-        if threading.get_ident() != self._drawing:  # a refresh sets the tokens itself
-            threading.Thread(target=self._refresh, args=[self._request()], daemon=True).start()
+        if threading.current_thread() is not self._worker:  # the worker sets the tokens itself
+            self._notes.put(True)
 
-    def _request(self) -> int:
-        with self._counting:
-            self._idle.clear()
-            self._newest += 1
-            return self._newest
-
-    def _refresh(self, request: int) -> None:
-        with self._lock:
-            self._current, self._drawing = request, threading.get_ident()
+    def _work(self) -> None:
+        while self._notes.get():
+            settings = self.settings
             try:
-                self._give_way()
-                settings = self.settings
                 self._show(settings)
-                threading.Thread(target=self._draw_ahead, args=[request, settings], daemon=True).start()
             except Superseded:
-                return
+                pass
             except Exception as error:
                 self._show_error(error)
-            finally:
-                self._drawing = 0
-            with self._counting:
-                if request == self._newest:
-                    self._idle.set()
+            self._notes.task_done()
+            with suppress(Exception):  # shown already, or another input is there
+                self._draw_ahead(settings)
+
+    def _draw_ahead(self, settings: Settings) -> None:
+        """The maps of the other layers, which are measured by now, so that the slider moves at once."""
+        for layer in range(self._measurements.depth):
+            self._give_way()
+            self._png(next(explore(self._measurements, replace(settings, layer=layer, second=""))))
 
     def _give_way(self) -> None:
-        if self._current != self._newest:
+        if not self._notes.empty():
             raise Superseded
 
     def _progress(self, steps: Sequence, desc: str) -> Iterator:
@@ -149,14 +157,6 @@ class Explorer(ipw.VBox):
             self._give_way()
             self.status.value = f'<span role="status">computing {desc}: {number / len(steps):.0%}</span>'
             yield step
-
-    def _draw_ahead(self, request: int, settings: Settings) -> None:
-        """The maps of the other layers, which are measured by now, so that the slider moves at once."""
-        for layer in range(self._measurements.depth):
-            with self._lock:
-                if request != self._newest:
-                    return
-                self._png(next(explore(self._measurements, replace(settings, layer=layer, second=""))))
 
     def _png(self, shown: Shown) -> bytes:
         key = (shown.values.tobytes(), *shown.rows, *shown.columns, *shown.options.items())
@@ -167,6 +167,7 @@ class Explorer(ipw.VBox):
         return self._drawn[key]
 
     def _show(self, settings: Settings) -> None:
+        self._give_way()
         for name in ("sigma", "samples"):
             self.controls[name].layout.display = None if name in OPTIONS[settings.method] else "none"
         self._set_tokens(settings)
