@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 INFLUENCE = "‖∂h_target / ∂h_source‖²  (dimensionless)"
 COLOURS = "viridis"  # readable with any common colour vision
-STYLE = {"titlesize": 10, "labelsize": 9, "ticksize": 8}
+TITLE, LABELS, TICKS, SMALL = 10, 9, 8, 6.5  # font sizes, points
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
 
@@ -43,16 +43,13 @@ def heatmap(
     'source'
     """
     columns = rows if columns is None else columns
-    values = _matrix(values, len(rows), len(columns))
     cell = 0.3 if len(columns) <= 16 else 0.2
     figure = Figure(figsize=(2.6 + cell * len(columns), 1.5 + cell * len(rows)), layout="constrained")
     axes = figure.subplots()
-    norm = _norm(values, log, limits)
-    _draw(axes, values, rows, columns, norm, small=len(columns) > 16)
-    axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
-    axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
-    axes.set_ylabel(ylabel, fontsize=STYLE["labelsize"])
-    _colour_bar(figure, [axes], norm, label)
+    _draw(figure, [axes], [values], rows, columns, label, log, limits, TICKS if cell == 0.3 else SMALL)
+    axes.set_title(title, fontsize=TITLE, parse_math=False)
+    axes.set_xlabel(xlabel, fontsize=LABELS)
+    axes.set_ylabel(ylabel, fontsize=LABELS)
     return figure
 
 
@@ -65,7 +62,6 @@ def layer_grid(
     label: str = INFLUENCE,
     log: bool = True,
     limits: tuple[float, float] | None = None,
-    columns: int = 3,
 ) -> Figure:
     """One panel per layer on one colour scale: `values` [layer, target, source], `names` one title per panel.
 
@@ -74,27 +70,23 @@ def layer_grid(
     >>> len(layer_grid(np.ones((6, 2, 2)), ["a", "b"]).axes)  # six panels and the colour bar
     7
     """
-    stacked = np.stack([_matrix(matrix, len(tokens), len(tokens)) for matrix in np.asarray(values)])
-    names = [f"layer {number}" for number in range(len(stacked))] if names is None else names
-    if len(names) != len(stacked):
-        raise ValueError(f"expected {len(stacked)} panel names, one per layer, got {len(names)}")
-    columns = min(columns, len(stacked))
-    lines = -(-len(stacked) // columns)
+    names = [f"layer {number}" for number in range(len(values))] if names is None else names
+    if len(names) != len(values):
+        raise ValueError(f"expected {len(values)} panel names, one per layer, got {len(names)}")
+    across = min(3, len(values))
+    down = -(-len(values) // across)
     side = 0.9 + 0.2 * len(tokens)
-    figure = Figure(figsize=(1.2 + side * columns, 0.6 + side * lines), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
-    norm = _norm(stacked, log, limits)
+    figure = Figure(figsize=(1.2 + side * across, 0.6 + side * down), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
+    _draw(figure, list(panels[: len(values)]), values, tokens, tokens, label, log, limits, SMALL)
     for number, axes in enumerate(panels):
-        if number >= len(stacked):
-            axes.set_visible(False)
-            continue
-        _draw(axes, stacked[number], tokens, tokens, norm, small=True)
-        axes.set_title(names[number], fontsize=STYLE["labelsize"])
-        axes.tick_params(labelleft=number % columns == 0, labelbottom=number + columns >= len(stacked))
-    figure.suptitle(title, fontsize=STYLE["titlesize"], parse_math=False)
-    figure.supxlabel("source", fontsize=STYLE["labelsize"])
-    figure.supylabel("target", fontsize=STYLE["labelsize"])
-    _colour_bar(figure, list(panels[: len(stacked)]), norm, label)
+        axes.set_visible(number < len(values))
+        axes.tick_params(labelleft=number % across == 0, labelbottom=number + across >= len(values))
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(name, fontsize=LABELS)
+    figure.suptitle(title, fontsize=TITLE, parse_math=False)
+    figure.supxlabel("source", fontsize=LABELS)
+    figure.supylabel("target", fontsize=LABELS)
     return figure
 
 
@@ -140,13 +132,13 @@ def curves(
         _log_ticks(axes.yaxis)
     if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title, fontsize=STYLE["titlesize"], parse_math=False)
-    axes.set_xlabel(xlabel, fontsize=STYLE["labelsize"])
-    axes.set_ylabel(ylabel, fontsize=STYLE["labelsize"])
-    axes.tick_params(labelsize=STYLE["ticksize"])
+    axes.set_title(title, fontsize=TITLE, parse_math=False)
+    axes.set_xlabel(xlabel, fontsize=LABELS)
+    axes.set_ylabel(ylabel, fontsize=LABELS)
+    axes.tick_params(labelsize=TICKS)
     axes.grid(alpha=0.3)
     if len(lines) > 1 or reference_label:
-        figure.legend(loc="outside right center", fontsize=STYLE["ticksize"], frameon=False)
+        figure.legend(loc="outside right center", fontsize=TICKS, frameon=False)
     return figure
 
 
@@ -161,11 +153,33 @@ def save_figure(figure: Figure, name: str) -> Figure:
     return figure
 
 
-def _matrix(values, rows: int, columns: int) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.shape != (rows, columns):
-        raise ValueError(f"expected values [{rows}, {columns}], one label per row and column, got {list(values.shape)}")
-    return values
+def _draw(
+    figure: Figure,
+    panels: Sequence[Axes],
+    matrices,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    log: bool,
+    limits: tuple[float, float] | None,
+    ticksize: float,
+) -> None:
+    """One matrix per panel, all on one colour scale with its bar."""
+    matrices = [np.asarray(matrix, dtype=float) for matrix in matrices]
+    for shape in {matrix.shape for matrix in matrices} - {(len(rows), len(columns))}:
+        expected = [len(rows), len(columns)]
+        raise ValueError(f"expected values {expected}, one label per row and column, got {list(shape)}")
+    norm = _norm(np.stack(matrices), log, limits)
+    options = {"cmap": COLOURS, "cbar": False, "square": True, "xticklabels": columns, "yticklabels": rows}
+    for axes, matrix in zip(panels, matrices, strict=True):
+        sns.heatmap(np.clip(matrix, norm.vmin if log else None, None), ax=axes, norm=norm, **options)
+        axes.tick_params(axis="x", labelsize=ticksize, rotation=90)
+        axes.tick_params(axis="y", labelsize=ticksize, rotation=0)
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_parse_math(False)  # a token may hold a $
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=list(panels), fraction=0.05, pad=0.02)
+    bar.set_label(label, fontsize=LABELS)
+    bar.ax.tick_params(labelsize=TICKS)
 
 
 def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> Normalize:
@@ -178,33 +192,6 @@ def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> 
     return Normalize(low, high if high > low else low + 1)
 
 
-def _draw(
-    axes: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    norm: Normalize,
-    small: bool,
-) -> None:
-    if isinstance(norm, LogNorm):
-        values = np.clip(values, norm.vmin, None)
-    sns.heatmap(
-        values,
-        ax=axes,
-        norm=norm,
-        cmap=COLOURS,
-        cbar=False,
-        square=True,
-        xticklabels=list(columns),
-        yticklabels=list(rows),
-    )
-    size = 6.5 if small else STYLE["ticksize"]
-    axes.tick_params(axis="x", labelsize=size, rotation=90)
-    axes.tick_params(axis="y", labelsize=size, rotation=0)
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_parse_math(False)  # a token may hold a $
-
-
 def _log_ticks(axis: Axis) -> None:
     """Decades, or 1-2-5 steps as plain numbers where there are fewer than two; never labels on top of each other."""
     low, high = sorted(axis.get_data_interval())
@@ -212,9 +199,3 @@ def _log_ticks(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _colour_bar(figure: Figure, axes: list[Axes], norm: Normalize, label: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, fraction=0.05, pad=0.02)
-    bar.set_label(label, fontsize=STYLE["labelsize"])
-    bar.ax.tick_params(labelsize=STYLE["ticksize"])

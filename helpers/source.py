@@ -45,4 +45,4 @@ def show_source(obj) -> Source:
         ) from error
     package = importlib.import_module(module.__name__.partition(".")[0])
     file = module.__name__.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
-    return Source(inspect.cleandoc("\n") + "".join(lines), file, max(line, 1), package.__name__, package.__version__)
+    return Source("".join(lines), file, max(line, 1), package.__name__, package.__version__)

@@ -23,6 +23,7 @@ from .views import DOWNSTREAM, KEPT, OPTIONS, SINGLE, Measurements, Settings, Sh
 STYLE = """<style>
 .ex-picture img {max-width: 100%; height: auto; background: white}
 .ex-busy {opacity: .45}
+.explorer .widget-inline-hbox {margin-right: 1em}
 .ex-position {max-height: 12em; overflow: auto}
 .ex-position button {width: auto; min-width: 2em; padding: 0 .5em}
 .ex-error {border-left: 4px solid var(--jp-error-color1, #d32f2f); padding: .3em .8em; white-space: pre-wrap}
