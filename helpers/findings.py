@@ -3,8 +3,6 @@
 All of them take one sentence's [target, source] influence between *words* and are 1 where nothing is special.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A site is a module's own dotted name, as in `model.named_modules()`; a glob matc
 a dict-like ModelOutput or any nesting of them; the *hidden state* is the first tensor in it.
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping

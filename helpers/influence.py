@@ -3,8 +3,6 @@
 Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dimensionless, as [layer, target, source].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from .jacobian import LayerJacobian
 from .layers import LayerStack, entry_layer, layer_stack
-from .models import Sentence
+from .models import Inputs
 from .noise import PROGRESS, TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
 
 OPTIONS = {
@@ -46,9 +44,7 @@ class Influence:
         return pd.DataFrame(flat, index=index).reset_index()
 
 
-def layer_influence(
-    model: nn.Module, inputs: Sentence | Mapping[str, Tensor], *, method: str = "exact", **options
-) -> Influence:
+def layer_influence(model: nn.Module, inputs: Inputs, *, method: str = "exact", **options) -> Influence:
     """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
 
     `method` is "exact" (closed form, see `LayerJacobian`), "noise" (options sigma=0.01, samples=100, seed=0) or "jvp"
@@ -81,12 +77,7 @@ def layer_influence(
 
 
 def downstream_influence(
-    model: nn.Module,
-    inputs: Sentence | Mapping[str, Tensor],
-    *,
-    inject: str = "embeddings",
-    method: str = "jvp",
-    **options,
+    model: nn.Module, inputs: Inputs, *, inject: str = "embeddings", method: str = "jvp", **options
 ) -> Influence:
     """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
 
@@ -111,12 +102,7 @@ def downstream_influence(
 
 
 def upstream_influence(
-    model: nn.Module,
-    inputs: Sentence | Mapping[str, Tensor],
-    *,
-    observe: str | None = None,
-    method: str = "vjp",
-    **options,
+    model: nn.Module, inputs: Inputs, *, observe: str | None = None, method: str = "vjp", **options
 ) -> Influence:
     """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
 

@@ -13,12 +13,10 @@ and C[j,i] stacks, head by head, with A the attention weights and o_j = Σ_i A[j
 The layer is that of Devlin et al. 2019 (post-LN); the softmax rule is dA = A ∘ (dS - Σ A dS).
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +77,7 @@ class LayerJacobian:
         out, self.norm_2 = layer_norm(output.LayerNorm, inner @ self.w_2.T + b_2 + y)
         check_output(layer, hidden, attention_mask, out)
 
-    def to(self, dtype: torch.dtype) -> LayerJacobian:
+    def to(self, dtype: torch.dtype) -> Self:
         """The same linearisation with its tensors rounded to `dtype`, for cheaper `jvp` and `vjp`."""
         cast = copy.copy(self)
         for name, value in vars(self).items():

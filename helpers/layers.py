@@ -1,8 +1,5 @@
 """A model's layers as functions of one hidden state, so that any of them can be run alone."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import hidden_state, record, removed_after, resolve
-from .models import Sentence, check_inputs
+from .models import Inputs, check_inputs
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class LayerStack:
 
 
 @torch.no_grad()
-def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> LayerStack:
+def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     """One clean forward pass of one sentence, kept layer by layer.
 
     The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer` in BERT). Raises
@@ -76,7 +73,7 @@ def layer_stack(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> La
 
 
 @torch.no_grad()
-def entry_layer(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], stack: LayerStack, inject: str) -> int:
+def entry_layer(model: nn.Module, inputs: Inputs, stack: LayerStack, inject: str) -> int:
     """The number of the layer that the hidden state of site `inject` enters."""
     resolve(model, inject)
     with record(model, inject) as trace:

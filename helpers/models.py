@@ -1,7 +1,5 @@
 """Load a BERT and turn a sentence into its inputs."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -26,6 +24,9 @@ class Sentence:
 
     inputs: dict[str, Tensor]
     tokens: list[str]
+
+
+Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 
 def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int = 0):
@@ -110,7 +111,7 @@ def positions(model: nn.Module) -> int:
     return config.max_position_embeddings - (0 if padding is None else padding + 1)
 
 
-def check_inputs(model: nn.Module, inputs: Sentence | Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Tensor], list[str]]:
     """The inputs as a dict of [1, seq] tensors and the tokens (their positions when only a dict was given).
 
     Raises `ValueError` for what a measurement on one sentence in eval mode cannot use: a model in training mode,

@@ -1,9 +1,7 @@
 """Noise injection: disturb one position at one site and watch every position at every later site."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .hooks import edit, record, resolve
-from .models import Sentence, check_inputs
+from .models import Inputs, check_inputs
 
 PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
@@ -35,7 +33,7 @@ class NoiseResponse:
 @torch.no_grad()
 def noise_response(
     model: nn.Module,
-    inputs: Sentence | Mapping[str, Tensor],
+    inputs: Inputs,
     *,
     inject: str = "embeddings",
     position: int,

@@ -1,7 +1,5 @@
 """Data in, matplotlib Figure out. Matrices are drawn as they are stored: row = target, column = source."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

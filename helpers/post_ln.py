@@ -1,7 +1,5 @@
 """The position-wise parts of a post-LN layer with their derivatives, and what a layer must be to have this form."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

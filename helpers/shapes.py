@@ -1,18 +1,15 @@
 """The two dumps of a model: its module tree, and the shape of everything that a forward pass puts out."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .hooks import removed_after, tensors
-from .models import Sentence, check_inputs
+from .models import Inputs, check_inputs
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def module_tree(model: nn.Module) -> Table:
 
 
 @torch.no_grad()
-def shape_table(model: nn.Module, inputs: Sentence | Mapping[str, Tensor], depth: int = 3) -> Table:
+def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     """The shape of every tensor put out by the modules with at most `depth` dots in their name, in firing order.
 
     Rows are (`name` or `name/sub`, torch.Size): `sub` is the index in a tuple or the key in a ModelOutput; the

@@ -1,7 +1,5 @@
 """Show the source of what is installed, so that the text can never be out of date."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from dataclasses import dataclass

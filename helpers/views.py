@@ -1,7 +1,5 @@
 """What the explorer shows, as a pure function of its controls: two or three pictures and a line in words."""
 
-from __future__ import annotations
-
 import difflib
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`explorer`: type a sentence, click a token, see where a disturbance of it goes."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import html
@@ -29,20 +27,6 @@ STYLE = """<style>
 .ex-error {border-left: 4px solid var(--jp-error-color1, #d32f2f); padding: .3em .8em; white-space: pre-wrap}
 .ex-status, .ex-status .widget-html-content {color: var(--jp-ui-font-color1); height: auto; white-space: normal}
 </style>"""
-
-
-def explorer(model: nn.Module, tokenizer, **settings) -> Explorer:
-    """A widget over the two experiments: every control of `Settings`, the pictures of `explore`, one line in words.
-
-    `settings` are the first values of the controls. `.settings` is what the controls say now, `.wait()` returns when
-    what they say is on screen. An error in the input is shown in place of the pictures; the next good input brings
-    them back.
-
-    >>> from helpers import load_bert
-    >>> explorer(*load_bert(), text="Hello world!").settings.text
-    'Hello world!'
-    """
-    return Explorer(model, tokenizer, Settings(**settings))
 
 
 def png(shown: Shown) -> bytes:
@@ -203,3 +187,17 @@ class Explorer(ipw.VBox):
         if not isinstance(error, ValueError):  # not the input's fault: say all that is known
             told = "".join(traceback.format_exception(error))
         self.status.value = f'<div role="alert" class="ex-error">{html.escape(told)}</div>'
+
+
+def explorer(model: nn.Module, tokenizer, **settings) -> Explorer:
+    """A widget over the two experiments: every control of `Settings`, the pictures of `explore`, one line in words.
+
+    `settings` are the first values of the controls. `.settings` is what the controls say now, `.wait()` returns when
+    what they say is on screen. An error in the input is shown in place of the pictures; the next good input brings
+    them back.
+
+    >>> from helpers import load_bert
+    >>> explorer(*load_bert(), text="Hello world!").settings.text
+    'Hello world!'
+    """
+    return Explorer(model, tokenizer, Settings(**settings))
