@@ -86,7 +86,7 @@ class Explorer(ipw.VBox):
         self._set_tokens(first)
         for name, control in self.controls.items():
             control.observe(self._changed, "index" if name == "position" else "value")
-        self._notes.put(True)
+        self._changed()
         self._worker.start()
         self.wait()
 
@@ -110,9 +110,8 @@ class Explorer(ipw.VBox):
         self._notes.put(False)  # the worker ends
         super().close()
 
-    def _changed(self, _change) -> None:
-        if threading.current_thread() is not self._worker:  # the worker sets the tokens itself
-            self._notes.put(True)
+    def _changed(self, _change=None) -> None:
+        self._notes.put(True)
 
     def _work(self) -> None:
         while self._notes.get():
@@ -152,10 +151,9 @@ class Explorer(ipw.VBox):
         return self._drawn[key]
 
     def _show(self, settings: Settings) -> None:
-        self._give_way()
         for name in ("sigma", "samples"):
             self.controls[name].layout.display = None if name in OPTIONS[settings.method] else "none"
-        self._set_tokens(settings)
+        self._set_tokens(settings)  # which is a change, too, when the sentence is new
         for picture in self.pictures.values():
             picture.add_class("ex-busy")
         words = []

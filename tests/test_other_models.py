@@ -9,6 +9,7 @@ from helpers import (
     downstream_influence,
     edit,
     layer_influence,
+    layer_stack,
     module_tree,
     noise_response,
     record,
@@ -75,6 +76,17 @@ def test_everything_works_on_bert_and_its_like(name, config, sizes):
     back = upstream_influence(model, IDS, method="exact")
     assert torch.allclose(back.values[1], exact.values[1], rtol=1e-3, atol=1e-4)
     assert snapshot(model) == before
+
+
+@pytest.mark.parametrize(("name", "limit"), [("Bert", 40), ("Roberta", 38)])
+def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit):
+    """RoBERTa's positions start after its padding index, 1: two of its rows are never used."""
+    model = build(f"{name}Model", f"{name}Config", WIDE)
+    assert layer_stack(model, {"input_ids": torch.full((1, limit), 5)}).states[0].shape == (limit, 8)
+    with pytest.raises(ValueError, match=f"at most {limit} tokens, .* got {limit + 1}"):
+        layer_stack(model, {"input_ids": torch.full((1, limit + 1), 5)})
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, limit + 1), 5))
 
 
 @pytest.mark.parametrize(("name", "config", "sizes", "sites"), OTHERS, ids=[row[0] for row in OTHERS])

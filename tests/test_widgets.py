@@ -171,6 +171,19 @@ def test_only_so_many_pictures_are_kept(view, monkeypatch):
         assert len(view._drawn) <= 5
 
 
+def test_of_many_inputs_in_line_only_the_newest_is_drawn(view, monkeypatch):
+    slow, drawn = Slow(), []
+    monkeypatch.setattr(helpers.widgets, "explore", slow)
+    view.controls["own"].value = True
+    assert slow.entered.wait(10)
+    monkeypatch.setattr(helpers.widgets, "explore", lambda *a: drawn.append(a[1].text) or explore(*a))
+    for text in ("One.", "Two.", "Three.", "Four."):
+        view.controls["text"].value = text
+    slow.release.set()
+    assert view.wait(20)
+    assert "Four." in drawn and not {"One.", "Two.", "Three."} & set(drawn)
+
+
 def test_nothing_is_left_behind(model, minilm):
     before = snapshot(model)
     view = explorer(model, minilm[1], text="Hello world!")
