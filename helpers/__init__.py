@@ -1,7 +1,13 @@
-"""BERT anatomy: hooks, shapes, noise and exact derivatives of Hugging Face's BERT.
+"""BERT anatomy: hooks, shapes, noise, and exact derivatives of Hugging Face's BERT. Read the modules in this order:
 
-Read the modules in this order: models, source, hooks, shapes, noise, layers, post_ln, jacobian, influence, findings,
-plots, views, widgets.
+    models, source, hooks, shapes   a model and a sentence, its source, what flows through it
+    noise                           the experiment: disturb one position, watch the others
+    layers, post_ln, jacobian       one layer as a function, and its exact derivative
+    influence                       both, for all layers and positions of a sentence
+    findings, plots                 statistics over sentences, and pictures
+    views, widgets                  the explorer
+
+The names below are the public ones; whatever else a module holds may change.
 """
 
 from .findings import (
