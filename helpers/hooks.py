@@ -25,7 +25,7 @@ class SiteError(KeyError):
 class Trace(dict):
     """Site name -> detached hidden state, in firing order. `.firings[site]` lists every firing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.firings: dict[str, list[Tensor]] = {}
 
