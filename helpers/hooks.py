@@ -59,7 +59,7 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
         trace.firings.setdefault(site, []).append(kept)
         trace[site] = kept
 
-    with _hooked(model, [sites] if isinstance(sites, str) else list(sites), keep):
+    with _hooked(model, dict.fromkeys([sites] if isinstance(sites, str) else sites, keep)):
         yield trace
 
 
@@ -79,16 +79,15 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
     ...     tiny(torch.tensor([[1, 2, 3]])).last_hidden_state.abs().sum().item()
     0.0
     """
-    functions = {site: function for pattern, function in edits.items() for site in resolve(model, pattern)}
 
-    def apply(site: str, hidden: Tensor) -> Tensor:
-        edited = functions[site](hidden)
+    def apply(function: Callable[[Tensor], Tensor], site: str, hidden: Tensor) -> Tensor:
+        edited = function(hidden)
         if not isinstance(edited, Tensor) or edited.shape != hidden.shape:
             got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ValueError(f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}")
         return edited
 
-    with _hooked(model, edits, apply):
+    with _hooked(model, {pattern: partial(apply, function) for pattern, function in edits.items()}):
         yield
 
 
@@ -146,12 +145,13 @@ def removed_after() -> Iterator[list]:
 
 
 @contextmanager
-def _hooked(model: nn.Module, patterns: Iterable[str], hook: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
-    """`hook` gets the name and the hidden state of every site that runs; what it returns, if not None, replaces it."""
-    matches = {pattern: resolve(model, pattern) for pattern in patterns}
+def _hooked(model: nn.Module, hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]]) -> Iterator[None]:
+    """A hook gets the name and the hidden state of each site that runs; what it returns, if not None, replaces it."""
+    matches = {pattern: resolve(model, pattern) for pattern in hooks}
+    chosen = {site: (module, hooks[pattern]) for pattern, found in matches.items() for site, module in found.items()}
     fired = set()
 
-    def call(site: str, _module, _args, output):
+    def call(site: str, hook: Callable, _module, _args, output):
         hidden = hidden_state(output)
         if hidden is None:
             raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")
@@ -159,10 +159,9 @@ def _hooked(model: nn.Module, patterns: Iterable[str], hook: Callable[[str, Tens
         new = hook(site, hidden)
         return None if new is None else replace_hidden_state(output, new)
 
-    modules = {site: module for found in matches.values() for site, module in found.items()}
     with removed_after() as handles:
-        for site, module in modules.items():
-            handles.append(module.register_forward_hook(partial(call, site)))
+        for site, (module, hook) in chosen.items():
+            handles.append(module.register_forward_hook(partial(call, site, hook)))
         yield
     for pattern, found in matches.items():
         if not fired & found.keys():

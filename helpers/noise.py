@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -69,24 +69,28 @@ def noise_response(
         raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")
     patterns = [observe] if isinstance(observe, str) else observe
     sites = list(dict.fromkeys(name for pattern in patterns for name in resolve(model, pattern)))
-    with record(model, [site, *sites]) as clean:
-        model(**inputs)
-    for name in (site, *sites):
-        if (shape := clean[name].shape)[:2] != (1, seq) or len(shape) != 3:
-            raise ValueError(f"expected a hidden state [1, seq={seq}, hidden] at {name!r}, got {list(shape)}")
-    noise = normal(torch.Generator().manual_seed(seed), (samples, clean[site].shape[-1]), clean[site])
 
-    def disturb(part: Tensor, hidden: Tensor) -> Tensor:
+    @cache
+    def noise(width: int) -> Tensor:  # drawn when the site first runs, which shows its width
+        return normal(torch.Generator().manual_seed(seed), (samples, width), next(model.parameters()))
+
+    def disturb(part: slice, hidden: Tensor) -> Tensor:
+        _check_hidden(site, hidden, seq)
         noisy = hidden.clone()
-        noisy[1:, position] += sigma * part
+        noisy[1:, position] += sigma * noise(hidden.shape[-1])[part]
         return noisy
 
     energies = []
-    for part in PROGRESS(noise.split(max(1, TOKENS_PER_PASS // seq - 1)), desc="noise"):
-        with edit(model, {site: partial(disturb, part)}), record(model, sites) as trace:
-            model(**{key: value.expand(1 + len(part), *value.shape[1:]) for key, value in inputs.items()})
-        changes = [(trace[name][1:] - trace[name][:1]) / sigma for name in sites]
-        energies.append(torch.stack([change.double().square().sum(-1) for change in changes], 1))
+    rows = max(1, TOKENS_PER_PASS // seq - 1)
+    for start in PROGRESS(range(0, samples, rows), desc="noise"):
+        part = slice(start, min(start + rows, samples))
+        batch = {key: value.expand(1 + part.stop - start, *value.shape[1:]) for key, value in inputs.items()}
+        with edit(model, {site: partial(disturb, part)}), record(model, [site, *sites]) as trace:
+            model(**batch)
+        for name in (site, *sites):
+            _check_hidden(name, trace[name], seq)  # the trace complains about a site that ran twice
+        changes = [trace[name][1:] - trace[name][:1] for name in sites]
+        energies.append(torch.stack([change.double().square().sum(-1) for change in changes], 1) / sigma**2)
     mean, stderr = mean_and_stderr(torch.cat(energies))
     return NoiseResponse(mean, stderr, sites, tokens, inject, position, sigma, samples)
 
@@ -109,3 +113,8 @@ def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
     spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
     return samples.mean(0), spread / math.sqrt(len(samples))
+
+
+def _check_hidden(site: str, hidden: Tensor, seq: int) -> None:
+    if hidden.ndim != 3 or hidden.shape[1] != seq:
+        raise ValueError(f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {list(hidden.shape)}")

@@ -41,10 +41,10 @@ def heatmap(
     'source'
     """
     columns = rows if columns is None else columns
-    cell = 0.3 if len(columns) <= 16 else 0.2
+    cell, ticks = (0.3, TICKS) if len(columns) <= 16 else (0.2, SMALL)
     figure = Figure(figsize=(2.6 + cell * len(columns), 1.5 + cell * len(rows)), layout="constrained")
     axes = figure.subplots()
-    _draw(figure, [axes], [values], rows, columns, label, log, limits, TICKS if cell == 0.3 else SMALL)
+    _draw(figure, [axes], [values], rows, columns, label, log, limits, ticks)
     axes.set_title(title, fontsize=TITLE, parse_math=False)
     axes.set_xlabel(xlabel, fontsize=LABELS)
     axes.set_ylabel(ylabel, fontsize=LABELS)

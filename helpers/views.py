@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from .findings import outflow
-from .influence import downstream_influence, layer_influence
+from .influence import OPTIONS, downstream_influence, layer_influence
 from .layers import layer_stack
 from .models import Sentence, encode
 from .noise import PROGRESS
@@ -22,7 +22,7 @@ from .plots import heatmap
 MAX_TOKENS = 64  # what a picture can label
 KEPT = 500  # results, and pictures
 SINGLE, DOWNSTREAM = "each layer alone", "from the embeddings"
-OPTIONS = {"exact": (), "jvp": ("samples",), "noise": ("sigma", "samples")}
+SAMPLING = ("sigma", "samples")  # the controls that only some methods take
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Measurements:
     def influence(self, settings: Settings, layer: int) -> np.ndarray:
         """Influence [target, source] within `layer`, or from the embeddings to its output."""
         what = settings.text, settings.observe, settings.method
-        options = {name: getattr(settings, name) for name in OPTIONS[settings.method]}
+        options = {name: getattr(settings, name) for name in SAMPLING if name in OPTIONS[settings.method]}
         if settings.observe == SINGLE:
             return self._measured(*what, layers=(layer,), **options)[0]
         return self._measured(*what, **options)[layer]

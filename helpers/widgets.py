@@ -16,7 +16,8 @@ from dataclasses import asdict, replace
 import ipywidgets as ipw
 from torch import nn
 
-from .views import DOWNSTREAM, KEPT, OPTIONS, SINGLE, Measurements, Settings, Shown, explore
+from .influence import OPTIONS
+from .views import DOWNSTREAM, KEPT, SAMPLING, SINGLE, Measurements, Settings, Shown, explore
 
 STYLE = """<style>
 .ex-picture img {max-width: 100%; height: auto; background: white}
@@ -62,7 +63,7 @@ class Explorer(ipw.VBox):
             "position": ipw.ToggleButtons(**wide),
             "layer": ipw.IntSlider(min(first.layer, last), 0, last, description="Layer", layout={"width": "18em"}),
             "observe": ipw.Dropdown(options=[SINGLE, DOWNSTREAM], value=first.observe, description="Observe"),
-            "method": ipw.Dropdown(options=list(OPTIONS), value=first.method, description="Method"),
+            "method": ipw.Dropdown(options=["exact", "jvp", "noise"], value=first.method, description="Method"),
             "sigma": ipw.BoundedFloatText(first.sigma, min=1e-5, max=100, step=0.01, description="σ"),
             "samples": ipw.BoundedIntText(first.samples, min=2, max=1000, description="Samples"),
             "own": ipw.Checkbox(first.own, description="own position", indent=False),
@@ -119,11 +120,13 @@ class Explorer(ipw.VBox):
             try:
                 self._show(settings)
             except Superseded:
-                pass
+                continue
             except Exception as error:
                 self._show_error(error)
-            self._notes.task_done()
-            with suppress(Exception):  # shown already, or another input is there
+                continue
+            finally:
+                self._notes.task_done()
+            with suppress(Exception):  # another input is there, or will be told when this layer is asked for
                 self._draw_ahead(settings)
 
     def _draw_ahead(self, settings: Settings) -> None:
@@ -151,7 +154,7 @@ class Explorer(ipw.VBox):
         return self._drawn[key]
 
     def _show(self, settings: Settings) -> None:
-        for name in ("sigma", "samples"):
+        for name in SAMPLING:
             self.controls[name].layout.display = None if name in OPTIONS[settings.method] else "none"
         self._set_tokens(settings)  # which is a change, too, when the sentence is new
         for picture in self.pictures.values():

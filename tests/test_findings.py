@@ -140,6 +140,10 @@ def test_words_and_spans(minilm):
     assert marked.matrix(values, mean=True)[2, 4] == pytest.approx(block.mean())
 
 
-def test_a_bracket_without_a_type(minilm):
+def test_a_bracket_without_a_type(minilm, tmp_path):
+    file = tmp_path / "sentences.txt"
+    file.write_text("## news\nThe [Royal Society] met.\n")
+    with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
+        read_sentences(file, minilm[1])
     with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
         mark_sentence("The [Royal Society] met.", minilm[1])

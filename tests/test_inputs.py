@@ -1,6 +1,7 @@
 """Bad input gets an error that says what was expected and got; odd text gets a right result or such an error."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ BAD = [
     (lambda t: encode(t, None), "expected one sentence as a str, got NoneType"),
     (lambda t: encode(t, b"bytes"), "expected one sentence as a str, got bytes"),
     (lambda t: encode(t, ["a", "b"]), "expected one sentence as a str, got list; encode sentences one at a time"),
+    (lambda t: encode(t, "a", pair=" \n\t"), "expected a sentence"),
     (lambda t: encode(t, "a", pair=""), "expected a sentence, got ''"),
     (lambda t: encode(t, "a", pair=7), "expected one sentence as a str, got int"),
     (lambda t: encode(t, "word " * 10_000), "expected at most 512 tokens, the model's positions, got 10002"),
@@ -105,19 +107,31 @@ BAD = [
     (noisy(samples=0), "expected at least 1 sample, got 0"),
     (noisy(inject=LAYERS), "expected one site to inject at, got 2"),
     (noisy(inject="encoder.layer.9"), "unknown site 'encoder.layer.9'; near names: .'encoder.layer"),
-    (noisy(inject="pooler"), r"expected a hidden state \[1, seq=4, hidden\] at 'pooler', got \[1, 8\]"),
-    (noisy(observe="pooler"), r"expected a hidden state \[1, seq=4, hidden\] at 'pooler', got \[1, 8\]"),
-    (noisy(inputs=LONG), "expected at most 64 tokens"),
+    (noisy(inject="pooler"), r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]"),
+    (noisy(observe="pooler"), r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]"),
+    (noisy(inputs=LONG), "at most 64 tokens, .* got 65"),
+    (noisy(inputs={}), r"expected inputs with 'input_ids', got the keys \[\]"),
+    (noisy(inputs=TWO), r"one sentence, .* got \[2, 2\]"),
+    (noisy(inputs={"input_ids": torch.ones(4).long()}), r"one sentence, .* got \[4\]"),
+    (noisy(inputs={"input_ids": torch.ones(1, 0).long()}), r"one sentence, .* got \[1, 0\]"),
+    (noisy(inputs={"input_ids": IDS["input_ids"].to("meta")}), "the model's device cpu, got meta"),
+    (lambda t: noise_response(TRAINING, IDS, position=0, observe=LAYERS), r"got training mode.*call model.eval\(\)"),
+    (noisy(sigma=-0.1), "positive, finite sigma .* got -0.1"),
+    (noisy(observe="encoder.layer.7"), "unknown site 'encoder.layer.7'; near names"),
     (noisy(observe="encoder.layer"), "'encoder.layer' did not fire: a ModuleList is a container"),
     # sites
     (run(record, "encoder.layr.0"), "unknown site 'encoder.layr.0'; near names"),
     (run(record, ""), "unknown site ''"),
     (run(edit, {"encoder.layer": lambda h: h}), "'encoder.layer' did not fire"),
     (run(edit, {"embeddings": lambda h: h[:, 1:]}), r"to return a tensor \[1, 4, 8\], got \[1, 3, 8\]"),
+    (run(edit, {"encoder.layer.0": lambda h: torch.ones(2)}), r"return a tensor \[1, 4, 8\], got \[2\]"),
     (run(edit, {"embeddings": lambda h: None}), "to return a tensor .* got NoneType"),
     # the derivative
     (lambda t: jacobian(torch.ones(1, 4, 8)), r"expected hidden \[seq, hidden\] of one sentence, got \[1, 4, 8\]"),
     (lambda t: jacobian(mask=torch.ones(3)), r"expected attention_mask \[seq=4\], got \[3\]"),
+    (lambda t: jacobian(torch.ones(1, 4, 8)), r"got \[1, 4, 8\]; pass hidden\[0\]"),
+    (lambda t: jacobian().block(4, 0), "target and source from 0 to 3, got 4 and 0"),
+    (lambda t: jacobian().block(0, -1), "target and source from 0 to 3, got 0 and -1"),
     (lambda t: jacobian().block(0, 4), "expected target and source from 0 to 3, got 0 and 4"),
     (lambda t: jacobian().block(0, 0, "detour"), "expected a path of .* got 'detour'"),
     (lambda t: jacobian().jvp(torch.ones(4, 9)), r"expected \[..., seq=4, hidden=8\], got \[4, 9\]"),
@@ -133,12 +147,26 @@ BAD = [
 ]
 
 
+FUNCTIONS = {layer_influence: "noise", downstream_influence: "jvp", upstream_influence: "vjp"}  # with a sampled method
+for function, sampled in FUNCTIONS.items():
+    BAD += [
+        (partial(lambda f, t: f(MODEL, IDS, method="magic"), function), "expected method .*'exact'.*, got 'magic'"),
+        (
+            partial(lambda f, t: f(MODEL, IDS, method="exact", samples=3), function),
+            r"method 'exact' takes the options .*, got \['samples'\]",
+        ),
+        (partial(lambda f, m, t: f(MODEL, IDS, method=m, samples=0), function, sampled), "at least 1 sample"),
+        (partial(lambda f, t: f(MODEL, TWO, method="exact"), function), r"one sentence, .* got \[2, 2\]"),
+    ]
+BAD.append((lambda t: downstream_influence(MODEL, IDS, method="noise", sigma=0.0), "positive, finite sigma"))
+
+
 @pytest.mark.parametrize(("call", "message"), BAD, ids=[f"{n} {message[:40]}" for n, (_, message) in enumerate(BAD)])
 def test_bad_input_is_named_and_leaves_nothing(tokenizer, call, message):
     before = snapshot(MODEL)
     with pytest.raises((ValueError, KeyError, TypeError), match=message):
         call(tokenizer)
-    assert snapshot(MODEL) == before
+    assert snapshot(MODEL) == before and TRAINING.training
     assert len(BAD) >= 40
 
 
