@@ -76,6 +76,14 @@ def test_edit_reaches_everything_downstream(tiny, ids):
     assert not torch.allclose(edited, clean, atol=1e-3)
 
 
+def test_each_site_gets_its_own_edit_and_the_later_pattern_wins(tiny, ids):
+    edits = {"encoder.layer.*": lambda h: h + 1, "encoder.layer.0": lambda h: h * 0 + 5}
+    with record(tiny, "encoder.layer.1") as before, edit(tiny, edits), record(tiny, "encoder.layer.*") as after:
+        tiny(**ids)
+    assert (after["encoder.layer.0"] == 5).all()
+    assert torch.equal(after["encoder.layer.1"], before["encoder.layer.1"] + 1)
+
+
 def test_recorded_states_are_copies(tiny, ids):
     with record(tiny, "encoder.layer.1") as trace:
         output = tiny(**ids).last_hidden_state
