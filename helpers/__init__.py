@@ -5,11 +5,13 @@
     layers, post_ln, jacobian       one layer as a function, and its exact derivative
     influence                       both, for all layers and positions of a sentence
     findings, plots                 statistics over sentences, and pictures
+    claims                          what was seen on one input, and whether it holds on yours
     views, widgets                  the explorer
 
 The names below are the public ones; whatever else a module holds may change.
 """
 
+from .claims import Claim, claims
 from .findings import (
     MarkedSentence,
     interval,

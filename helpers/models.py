@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,23 @@ class Sentence:
     inputs: dict[str, Tensor]
     tokens: list[str]
 
+    def position(self, word: str) -> int:
+        """The first place where `word` stands; of a word in several pieces, its first piece. Case does not matter.
 
+        Raises `ValueError`, with the tokens, when the sentence does not have it.
+
+        >>> encode(load_bert("minilm", pretrained=False)[1], "Tokenization of words.").position("tokenization")
+        1
+        """
+        pieces = [MARKS.sub("", token).lower() for token in self.tokens]
+        for start in range(len(pieces)):
+            for end in range(start + 1, len(pieces) + 1):
+                if "".join(pieces[start:end]) == str(word).lower():
+                    return start
+        raise ValueError(f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}")
+
+
+MARKS = re.compile("^(##|Ġ|▁)")  # how word pieces are marked: BERT's inner ones, RoBERTa's and XLM-R's first ones
 Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 
@@ -76,8 +93,8 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     return model.float().eval().requires_grad_(False), tokenizer
 
 
-def encode(tokenizer, text: str, pair: str | None = None) -> Sentence:
-    """Encode one sentence, or a pair of them, without truncation or padding.
+def encode(tokenizer, text: str | tuple[str, str], pair: str | None = None) -> Sentence:
+    """Encode one sentence, or a pair of them, without truncation or padding; `text` may be the pair `(text, pair)`.
 
     Returns a `Sentence`; `.inputs` goes to the model as `model(**sentence.inputs)`.
     Raises `ValueError` when a text is empty or has more tokens than the model has positions.
@@ -86,6 +103,8 @@ def encode(tokenizer, text: str, pair: str | None = None) -> Sentence:
     >>> encode(tokenizer, "Hello world!").tokens
     ['[CLS]', 'hello', 'world', '!', '[SEP]']
     """
+    if isinstance(text, tuple) and len(text) == 2 and pair is None:
+        text, pair = text
     for part in (text,) if pair is None else (text, pair):
         if not isinstance(part, str):
             raise ValueError(
