@@ -2,7 +2,7 @@
 
     models, source, hooks, shapes   a model and a sentence, its source, what flows through it
     noise                           the experiment: disturb one position, watch the others
-    layers, post_ln, jacobian       one layer as a function, and its exact derivative
+    post_ln, jacobian, layers       what a layer is made of, its exact derivative, a model's layers as functions
     influence                       both, for all layers and positions of a sentence
     findings, plots                 statistics over sentences, and pictures
     claims                          what was seen on one input, and whether it holds on yours

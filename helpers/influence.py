@@ -4,20 +4,24 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .hooks import resolve
 from .jacobian import LayerJacobian
-from .layers import LayerStack, entry_layer, layer_stack
+from .layers import LayerStack, layer_stack, stack_behind
 from .models import Inputs
 from .noise import PROGRESS, TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
 
-OPTIONS = {
+Progress = Callable[..., Iterable]  # called as tqdm is: progress(steps, desc="..."); what it raises ends a measurement
+DEFAULTS = {"samples": 100, "seed": 0, "sigma": 0.01, "dtype": None}
+OPTIONS = {  # which method takes which of them
     "exact": set(),
     "jvp": {"samples", "seed", "dtype"},
     "vjp": {"samples", "seed", "dtype"},
@@ -25,65 +29,115 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Influence:
-    """`.values` and `.stderr` (None when exact) are [layer, target, source]; `.layers` names the observed sites."""
+    """`.values` and `.stderr` (None when exact) are [layer, target, source]; `.layers` names the observed sites.
+
+    `.targets` and `.sources` are the positions that the last two axes stand for: all of them unless some were chosen.
+    """
 
     values: Tensor
     stderr: Tensor | None
     tokens: list[str]
     layers: list[str]
     method: str
+    targets: list[int]
+    sources: list[int]
+
+    def __repr__(self) -> str:
+        layers, targets, sources = self.values.shape
+        text = " ".join(self.tokens)
+        return (
+            f"Influence(method={self.method!r}, {layers} layers x {targets} targets x {sources} sources, "
+            f"tokens: {text[:60]}{'…' * (len(text) > 60)})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Influence)
+            and (self.method, self.tokens) == (other.method, other.tokens)
+            and self.to_frame().equals(other.to_frame())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
     def to_frame(self) -> pd.DataFrame:
         """Long form, a row per layer, target and source."""
-        positions = range(len(self.tokens))
-        index = pd.MultiIndex.from_product([self.layers, positions, positions], names=["layer", "target", "source"])
+        axes: list = [self.layers, self.targets, self.sources]
+        index = pd.MultiIndex.from_product(axes, names=["layer", "target", "source"])
         columns = {"value": self.values} if self.stderr is None else {"value": self.values, "stderr": self.stderr}
         flat = {name: tensor.flatten().cpu().numpy() for name, tensor in columns.items()}
         return pd.DataFrame(flat, index=index).reset_index()
 
 
-def layer_influence(model: nn.Module, inputs: Inputs, *, method: str = "exact", **options) -> Influence:
+def layer_influence(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    method: str = "exact",
+    layers: Sequence[int] | None = None,
+    sources: Sequence[int] | None = None,
+    samples: int = 100,
+    seed: int = 0,
+    sigma: float = 0.01,
+    dtype: torch.dtype | None = None,
+    covariance: Tensor | None = None,
+    progress: Progress = PROGRESS,
+) -> Influence:
     """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
 
-    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (options sigma=0.01, samples=100, seed=0) or "jvp"
-    (options samples=100, seed=0, dtype=None). Sampled methods carry standard errors. With every method, `layers` is
-    the numbers of the layers wanted (default: all) and `progress` what goes through the steps and shows how far it is,
-    called as tqdm is: `progress(steps, desc="...")`; what it raises ends the measurement.
+    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma) or "jvp" (samples,
+    seed, dtype). Sampled methods carry standard errors. `layers` and `sources` are the numbers of the layers and the
+    positions wanted (default: all). `progress` goes through the steps and shows how far it is.
 
-    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method, option or
-    layer and for a layer that "exact" and "jvp" cannot express.
+    With a `covariance` S, [hidden, hidden] for all layers or [layer, hidden, hidden], the influence is tr(J S Jᵀ):
+    along directions drawn from N(0, S), not along all alike. It is for "exact" only.
+
+    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method, a layer or a
+    position that is not there, an option that the method does not take, and for a layer that "exact" and "jvp" cannot
+    express.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    numbers = options.pop("layers", None)
-    _check_options(method, ("exact", "jvp", "noise"), options)
+    _check_options(method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype)
+    if covariance is not None and method != "exact":
+        raise ValueError(f"expected method 'exact' with a covariance, got {method!r}")
     stack = layer_stack(model, inputs)
-    depth = len(stack.layers)
-    numbers = list(range(depth) if numbers is None else numbers)
-    if not numbers or not set(numbers) <= set(range(depth)):
-        raise ValueError(f"expected layers from 0 to {depth - 1}, got {numbers}")
+    depth, targets = len(stack.layers), list(range(len(stack.tokens)))
+    numbers = _chosen("layers", layers, depth)
+    columns = _chosen("sources", sources, len(targets))
     names = [stack.names[number] for number in numbers]
     if method == "exact":
-        steps = options.get("progress", PROGRESS)(numbers, desc="exact")
-        values = [_jacobian(stack, number).norms() for number in steps]
-        return Influence(torch.stack(values), None, stack.tokens, names, method)
-    means, stderrs = zip(*(_sweep(stack, [number], method, **options) for number in numbers), strict=True)
-    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method)
+        each = _for_each_layer(covariance, depth)
+        values = torch.stack([stack.jacobian(n).norms(each[n]) for n in progress(numbers, desc="exact")])
+        return Influence(values[:, :, columns], None, stack.tokens, names, method, targets, columns)
+    how = _How(method, samples, seed, sigma, dtype, progress)
+    means, stderrs = zip(*(_sweep(stack, [number], columns, how) for number in numbers), strict=True)
+    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method, targets, columns)
 
 
 def downstream_influence(
-    model: nn.Module, inputs: Inputs, *, inject: str = "embeddings", method: str = "jvp", **options
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    inject: str = "embeddings",
+    method: str = "jvp",
+    sources: Sequence[int] | None = None,
+    samples: int = 100,
+    seed: int = 0,
+    sigma: float = 0.01,
+    dtype: torch.dtype | None = None,
+    progress: Progress = PROGRESS,
 ) -> Influence:
     """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
 
-    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; options samples=100,
-    seed=0, dtype=None, e.g. torch.bfloat16 for the tangents), "exact" (all directions) or "noise" (options sigma=0.01,
-    samples=100, seed=0); all take `progress` as `layer_influence` does. Layers before the injection are not run again.
+    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; takes samples, seed
+    and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions) or "noise" (samples, seed, sigma).
+    `sources` are the positions whose columns are wanted (default: all); each costs the same. Layers before the
+    injection are not run again; `progress` as for `layer_influence`.
 
     Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
     does, and for a site whose output does not enter a layer.
@@ -94,20 +148,33 @@ def downstream_influence(
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").layers
     ['encoder.layer.1']
     """
-    _check_options(method, ("jvp", "exact", "noise"), options)
-    stack = layer_stack(model, inputs)
-    first = entry_layer(model, inputs, stack, inject)
-    mean, stderr = _sweep(stack, range(first, len(stack.layers)), method, **options)
-    return Influence(mean, None if method == "exact" else stderr, stack.tokens, stack.names[first:], method)
+    _check_options(method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype)
+    stack, first = stack_behind(model, inputs, inject)
+    positions = list(range(len(stack.tokens)))
+    columns = _chosen("sources", sources, len(positions))
+    numbers = range(first, len(stack.layers))
+    mean, stderr = _sweep(stack, numbers, columns, _How(method, samples, seed, sigma, dtype, progress))
+    error = None if method == "exact" else stderr
+    return Influence(mean, error, stack.tokens, stack.names[first:], method, positions, columns)
 
 
 def upstream_influence(
-    model: nn.Module, inputs: Inputs, *, observe: str | None = None, method: str = "vjp", **options
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    observe: str | None = None,
+    method: str = "vjp",
+    targets: Sequence[int] | None = None,
+    samples: int = 100,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    progress: Progress = PROGRESS,
 ) -> Influence:
     """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
 
     One backward sweep serves every injection layer, where noise has to be injected again at each. `method` is "vjp"
-    (random orthogonal directions; options samples=100, seed=0, dtype=None) or "exact" (all of them).
+    (random orthogonal directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
+    whose rows are wanted (default: all); each costs the same.
 
     Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers whose input is
     the source. Raises `ValueError` as `layer_influence` does, and for an `observe` that is not a layer.
@@ -117,68 +184,99 @@ def upstream_influence(
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).layers
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    _check_options(method, ("vjp", "exact"), options)
+    _check_options(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
     stack = layer_stack(model, inputs)
-    observe = stack.names[-1] if observe is None else observe
-    if observe not in stack.names:
-        raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
-    last = stack.names.index(observe)
-    mean, stderr = _sweep(stack, range(last, -1, -1), method, backward=True, **options)
+    last = _observed(model, stack, observe)
+    positions = list(range(len(stack.tokens)))
+    rows = _chosen("targets", targets, len(positions))
+    numbers = range(last, -1, -1)
+    how = _How(method, samples, seed, 0.0, dtype, progress)
+    mean, stderr = _sweep(stack, numbers, rows, how, backward=True)
     error = None if method == "exact" else stderr.flip(0)
-    return Influence(mean.flip(0), error, stack.tokens, stack.names[: last + 1], method)
+    return Influence(mean.flip(0), error, stack.tokens, stack.names[: last + 1], method, rows, positions)
 
 
-def _check_options(method: str, methods: Sequence[str], options: Mapping) -> None:
+def _check_options(method: str, methods: Sequence[str], **options) -> None:
     if method not in methods:
         raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
-    allowed = OPTIONS[method] | {"progress"}
-    if unknown := set(options) - allowed:
-        raise ValueError(f"method {method!r} takes the options {sorted(allowed)}, got {sorted(unknown)}")
-    check_noise(options.get("sigma", 0.01), options.get("samples", 100))
+    given = {name for name, value in options.items() if value != DEFAULTS[name]}
+    if unknown := given - OPTIONS[method]:
+        allowed = sorted(OPTIONS[method]) or "none of samples, seed, sigma and dtype"
+        raise ValueError(f"expected for method {method!r} the options {allowed}, got {sorted(unknown)}")
+    check_noise(options.get("sigma", 0.01), options["samples"])
 
 
-def _jacobian(stack: LayerStack, number: int) -> LayerJacobian:
-    return LayerJacobian(stack.layers[number], stack.states[number], stack.attention_mask)
+def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
+    """The numbers wanted, all of `count` by default."""
+    if numbers is None:
+        return list(range(count))
+    if isinstance(numbers, (str, int)) or not isinstance(numbers, Iterable):
+        raise ValueError(
+            f"expected {name} as a list of numbers from 0 to {count - 1}, got {numbers!r}; write [{numbers}]"
+        )
+    chosen = [number.item() if isinstance(number, Tensor) else number for number in numbers]
+    if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(count)):
+        raise ValueError(f"expected {name} from 0 to {count - 1}, each once, got {chosen}")
+    return [int(number) for number in chosen]
+
+
+def _observed(model: nn.Module, stack: LayerStack, observe: str | None) -> int:
+    """The number of the layer called `observe`, which may be short for a name below the model's prefix."""
+    if observe is None:
+        return len(stack.names) - 1
+    names = [observe] if observe in stack.names else list(resolve(model, observe))
+    if len(names) != 1 or names[0] not in stack.names:
+        raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
+    return stack.names.index(names[0])
+
+
+def _for_each_layer(covariance: Tensor | None, depth: int) -> Sequence[Tensor | None]:
+    if covariance is None or covariance.ndim == 2:
+        return [covariance] * depth
+    if len(covariance) != depth:
+        raise ValueError(f"expected a covariance for each of {depth} layers, got {len(covariance)}")
+    return list(covariance)
+
+
+class _How(NamedTuple):
+    """How to measure: the options of one sampled or exact sweep."""
+
+    method: str
+    samples: int
+    seed: int
+    sigma: float
+    dtype: torch.dtype | None
+    progress: Progress
 
 
 def _sweep(
-    stack: LayerStack,
-    numbers: Sequence[int],
-    method: str,
-    *,
-    samples: int = 100,
-    seed: int = 0,
-    sigma: float = 0.01,
-    dtype: torch.dtype | None = None,
-    backward: bool = False,
-    progress: Callable[..., Iterable] = PROGRESS,
+    stack: LayerStack, numbers: Sequence[int], places: Sequence[int], how: _How, backward: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Disturb each position before the first of these layers, follow it through them: mean and error of ‖·‖².
+    """Disturb each of these places before the first of these layers, follow it through them: mean and error of ‖·‖².
 
-    [layer, target, source] each. Rows are (position, sample) pairs, as many in a pass as TOKENS_PER_PASS allows.
+    [layer, target, source] each. A pass holds as many samples as TOKENS_PER_PASS allows.
     """
-    state = stack.states[numbers[0]]
+    state, method, samples, dtype = stack.states[numbers[0]], how.method, how.samples, how.dtype
     seq, hidden = state.shape
     if method == "noise":
-        follow = partial(_by_noise, stack, numbers, sigma)
+        follow = partial(_by_noise, stack, numbers, how.sigma)
     else:  # there are no more orthogonal directions than dimensions, and all of them are exact
         samples = hidden if method == "exact" else min(samples, hidden)
-        jacobians = [_jacobian(stack, number) for number in numbers]
+        jacobians = [stack.jacobian(number) for number in numbers]
         follow = partial(_by_jacobian, jacobians if dtype is None else [J.to(dtype) for J in jacobians], backward)
-    generator = torch.Generator().manual_seed(seed + numbers[0])
-    rows = max(1, TOKENS_PER_PASS // seq)
-    moments = []
-    groups = torch.arange(seq).split(max(1, rows // samples))
-    for positions in progress(groups, desc=f"{method}, {stack.names[numbers[0]]}"):
-        directions = torch.stack([_directions(method, generator, samples, state) for _ in positions])
+    generator = torch.Generator().manual_seed(how.seed + numbers[0])
+    means, stderrs = [], []
+    for place in how.progress(places, desc=f"{method}, {stack.names[numbers[0]]}"):
         energies = []
-        for part in directions.split(rows, dim=1):
-            disturbance = state.new_zeros(*part.shape[:2], seq, hidden)
-            disturbance[torch.arange(len(positions)), :, positions] = part
-            energy = torch.stack([h.to(state.dtype).square().sum(-1) for h in follow(disturbance.flatten(0, 1))], 1)
-            energies.append(energy.unflatten(0, part.shape[:2]))  # [position, sample, layer, seq]
-        moments.append(mean_and_stderr(torch.cat(energies, 1).transpose(0, 1)))
-    mean, stderr = (torch.cat(parts).transpose(0, 1) for parts in zip(*moments, strict=True))
+        for directions in _directions(method, generator, samples, state).split(max(1, TOKENS_PER_PASS // seq)):
+            disturbance = state.new_zeros(len(directions), seq, hidden)
+            disturbance[:, place] = directions
+            energy = [moved.to(state.dtype).square().sum(-1) for moved in follow(disturbance)]
+            energies.append(torch.stack(energy, 1))  # [sample, layer, seq]
+        mean, stderr = mean_and_stderr(torch.cat(energies))
+        means.append(mean)
+        stderrs.append(stderr)
+    mean, stderr = torch.stack(means, 1), torch.stack(stderrs, 1)  # [layer, place, seq]
     if method != "noise":  # directions are drawn without replacement, so the error vanishes when all are used
         stderr *= math.sqrt(1 - samples / hidden)
     return (mean, stderr) if backward else (mean.mT, stderr.mT)

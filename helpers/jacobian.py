@@ -15,13 +15,14 @@ The layer is that of Devlin et al. 2019 (post-LN); the softmax rule is dA = A �
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Collection, Iterator
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from .post_ln import check_layer, check_output, layer_norm, norm_jvp, norm_vjp, with_slope
+from .hooks import hidden_state
+from .post_ln import check_output, layer_norm, layer_parts, norm_jvp, norm_vjp, with_slope
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
@@ -30,8 +31,10 @@ CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
 class LayerJacobian:
     """The derivative of `layer` at `hidden` [seq, hidden], one sentence, in `hidden`'s dtype and on its device.
 
-    `layer` has BertLayer's submodules (BERT, RoBERTa, ELECTRA, ...), is in eval mode and is run once to check that
-    what is differentiated here is what the layer computes; `attention_mask` is [seq] of 1 (attend) and 0. Raises
+    `layer` is a post-LN layer of an architecture in `post_ln.NAMES` (BERT and its like, MPNet, DistilBERT, ALBERT), in
+    eval mode; `attention_mask` is [seq] of 1 (attend) and 0, `score_bias` [head, target, source] is what the model adds
+    to the scores besides. What is differentiated here is checked against what the layer puts out: `output`
+    [seq, hidden], or the layer is run. `LayerStack.jacobian` gives all of these as the model had them. Raises
     `ValueError` for what this derivation does not cover; the method "noise" measures those.
 
     >>> from transformers import BertConfig, BertModel
@@ -42,40 +45,53 @@ class LayerJacobian:
     """
 
     @torch.no_grad()
-    def __init__(self, layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None):
+    def __init__(
+        self,
+        layer: nn.Module,
+        hidden: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        score_bias: Tensor | None = None,
+        output: Tensor | None = None,
+    ):
         if hidden.ndim != 2:
             raise ValueError(f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; pass hidden[0]")
-        check_layer(layer)
-        parts: Any = layer  # submodules by name, which the type checker cannot know
-        attention, output = parts.attention, parts.output
+        if hidden.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"expected hidden in float32 or float64, got {hidden.dtype}; call hidden.float()")
+        parts = layer_parts(layer)
 
-        def weights(linear: nn.Linear) -> tuple[Tensor, Tensor]:
-            return linear.weight.detach().to(hidden.dtype), linear.bias.detach().to(hidden.dtype)
+        def weights(part: str) -> tuple[Tensor, Tensor]:
+            linear = parts[part]
+            bias = linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias
+            return linear.weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
 
-        self.heads = attention.self.num_attention_heads
-        (self.w_q, b_q), (self.w_k, b_k), (self.w_v, b_v) = map(
-            weights, (attention.self.query, attention.self.key, attention.self.value)
-        )
-        self.w_o, b_o = weights(attention.output.dense)
-        self.w_1, b_1 = weights(parts.intermediate.dense)
-        self.w_2, b_2 = weights(output.dense)
+        self.number_of_heads = parts["heads"]
+        (self.w_q, b_q), (self.w_k, b_k), (self.w_v, b_v) = map(weights, ("query", "key", "value"))
+        (self.w_o, b_o), (self.w_1, b_1), (self.w_2, b_2) = map(weights, ("attention_output", "up", "down"))
+        if hidden.shape[1] != self.w_q.shape[1]:
+            raise ValueError(f"expected hidden [seq, hidden={self.w_q.shape[1]}], got {list(hidden.shape)}")
 
-        scale = (self.w_q.shape[0] // self.heads) ** -0.5
+        scale = (self.w_q.shape[0] // self.number_of_heads) ** -0.5
         self.q = self._split(hidden @ self.w_q.T + b_q) * scale  # [head, seq, d], with the 1/√d taken in
         self.k = self._split(hidden @ self.w_k.T + b_k)
         self.v = self._split(hidden @ self.w_v.T + b_v)
         self.w_q = self.w_q * scale  # so that q = x W_Qᵀ everywhere below
         scores = self.q @ self.k.mT
+        if score_bias is not None:
+            scores = scores + score_bias.to(scores)
         if attention_mask is not None:
-            if attention_mask.shape != hidden.shape[:1]:
-                raise ValueError(f"expected attention_mask [seq={len(hidden)}], got {list(attention_mask.shape)}")
+            if attention_mask.shape != hidden.shape[:1] or not attention_mask.any():
+                raise ValueError(
+                    f"expected attention_mask [seq={len(hidden)}] with a 1 where a position is attended to, got "
+                    f"{list(attention_mask.shape)} with {int(attention_mask.count_nonzero())} of them"
+                )
             scores = scores.masked_fill(attention_mask == 0, -math.inf)
         self.a = scores.softmax(-1)  # [head, target, source]
         self.o = self.a @ self.v
-        y, self.norm_1 = layer_norm(attention.output.LayerNorm, self._join(self.o) @ self.w_o.T + b_o + hidden)
-        inner, self.slope = with_slope(parts.intermediate.intermediate_act_fn, y @ self.w_1.T + b_1)
-        out, self.norm_2 = layer_norm(output.LayerNorm, inner @ self.w_2.T + b_2 + y)
-        check_output(layer, hidden, attention_mask, out)
+        y, self.norm_1 = layer_norm(parts["attention_norm"], self._join(self.o) @ self.w_o.T + b_o + hidden)
+        inner, self.slope = with_slope(parts["activation"], y @ self.w_1.T + b_1)
+        out, self.norm_2 = layer_norm(parts["output_norm"], inner @ self.w_2.T + b_2 + y)
+        check_output(layer, out, _run(layer, hidden, attention_mask) if output is None else output)
 
     def to(self, dtype: torch.dtype) -> Self:
         """The same linearisation with its tensors rounded to `dtype`, for cheaper `jvp` and `vjp`."""
@@ -117,30 +133,45 @@ class LayerJacobian:
         return sum(inputs, g).view(cotangents.shape)
 
     @torch.no_grad()
-    def block(self, target: int, source: int, path: str | None = None) -> Tensor:
-        """∂out_target/∂in_source [hidden, hidden], or one of the parts that it is the sum of (see `PATHS`)."""
-        seq = self.a.shape[-1]
-        if not (0 <= target < seq and 0 <= source < seq):
-            raise ValueError(f"expected target and source from 0 to {seq - 1}, got {target} and {source}")
+    def block(self, target: int, source: int, path: str | None = None, head: int | None = None) -> Tensor:
+        """∂out_target/∂in_source [hidden, hidden], or a part of it: one of `PATHS`, one head, or both.
+
+        The block is the sum of its paths, and the sum of its heads plus the residual path, which passes by them.
+        """
+        for name, position, limit in (
+            ("target", target, self.a.shape[-1]),
+            ("source", source, self.a.shape[-1]),
+            ("head", 0 if head is None else head, self.number_of_heads),
+        ):
+            if not isinstance(position, int) or not 0 <= position < limit:
+                raise ValueError(f"expected a {name} from 0 to {limit - 1}, got {position!r}")
         if path not in (None, *PATHS):
             raise ValueError(f"expected a path of {PATHS}, got {path!r}")
-        d = self._position_wise(slice(target, target + 1))[0]
         chosen = PATHS if path is None else (path,)
-        c = self._mixing(
-            torch.tensor([target]), torch.tensor([source]), [name for name in chosen if name != "residual"]
-        )
-        part = d @ self.w_o @ c[0]
-        return part + d if target == source and "residual" in chosen else part
+        d = self._position_wise(slice(target, target + 1))[0]
+        c = self._mixing(torch.tensor([target]), torch.tensor([source]), chosen)[0]
+        if head is not None:
+            c[torch.arange(self.number_of_heads) != head] = 0
+        part = d @ self.w_o @ c.flatten(0, 1)
+        return part + d if target == source and "residual" in chosen and head is None else part
 
     @torch.no_grad()
-    def norms(self) -> Tensor:
+    def norms(self, covariance: Tensor | None = None) -> Tensor:
         """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
 
         ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the vectors W_V W_Kᵀ q_j
         and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ + 2·seq²·hidden² operations.
+
+        With a `covariance` S [hidden, hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that is, along the
+        directions in which hidden states really vary. S takes its place between the two factors of each product above.
         """
-        rows = (self._diagonal(*chunk, torch.stack(self._squares(*chunk)).sum(0)) for chunk in self._chunks())
-        return torch.cat(list(rows))
+        self._check_covariance(covariance)
+        vv = self._inner(self._by_head(self.w_v), self._by_head(self.w_v), covariance)
+        rows = []
+        for targets, d, p in self._chunks():
+            squares = torch.stack(self._squares(targets, p, vv, covariance)).sum(0)
+            rows.append(self._with_diagonal(targets, d, p, squares, covariance))
+        return torch.cat(rows)
 
     @torch.no_grad()
     def paths(self) -> dict[str, Tensor]:
@@ -148,93 +179,124 @@ class LayerJacobian:
 
         "interference" is norms() minus the sum of the four; it is negative where paths cancel.
         """
+        vv = self._inner(self._by_head(self.w_v), self._by_head(self.w_v))
         parts: dict[str, list[Tensor]] = {name: [] for name in (*PATHS, "interference")}
-        for chunk in self._chunks():
-            targets, d, p, _ = chunk
-            value, mixed, key = self._squares(*chunk)
+        for targets, d, p in self._chunks():
+            value, mixed, key = self._squares(targets, p, vv)
             own = torch.arange(targets.start, targets.stop)
             rows = {name: torch.zeros_like(value) for name in ("residual", "query")}
             rows["residual"][own - targets.start, own] = d.square().sum((1, 2))
-            rows["query"][own - targets.start, own] = (p @ self._mixing(own, own, ["query"])).square().sum((1, 2))
+            query = p @ self._mixing(own, own, ["query"]).flatten(1, 2)
+            rows["query"][own - targets.start, own] = query.square().sum((1, 2))
             rows |= {"value": value, "key": key}
-            total = self._diagonal(*chunk, value + mixed + key)
+            total = self._with_diagonal(targets, d, p, value + mixed + key)
             for name in PATHS:
                 parts[name].append(rows[name])
             parts["interference"].append(total - sum(rows.values()))
         return {name: torch.cat(rows) for name, rows in parts.items()}
 
-    def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """Targets, D_j, P_j = D_j W_O and G_j = P_jᵀP_j, as many targets at once as the memory allows."""
+    @torch.no_grad()
+    def heads(self) -> Tensor:
+        """‖part‖²_F of each head's part, [head, target, source]: its value, key and, on the diagonal, query path.
+
+        The parts of a block over its heads, and the residual path on the diagonal, add up to the block; their squared
+        norms do not, because parts reinforce or cancel each other. A head sees its own d x d piece of G_j alone.
+        """
+        w_k, w_v = self._by_head(self.w_k), self._by_head(self.w_v)
+        vv = torch.einsum("hdx,hex->hde", w_v, w_v)
+        found = []
+        for targets, _, p in self._chunks():
+            p = self._by_head(p.mT)  # [target, head, d, hidden]
+            g = p @ p.mT
+            a = self.a[:, targets].permute(1, 2, 0)  # [target, source, head]
+            u = a[..., None] * self._apart(targets)
+            w = torch.einsum("hjd,hdx->jhx", self.q[:, targets], w_k)
+            value = a.square() * torch.einsum("jhde,hde->jh", g, vv)[:, None]
+            mixed = 2 * a * torch.einsum("jihd,jhde,jhe->jih", u, g, torch.einsum("hdx,jhx->jhd", w_v, w))
+            key = torch.einsum("jihd,jhde,jihe->jih", u, g, u) * w.square().sum(-1)[:, None]
+            squares = value + mixed + key
+            own = torch.arange(targets.start, targets.stop)
+            c = self._mixing(own, own, PATHS)
+            squares[own - targets.start, own] = ((g @ c) * c).sum((2, 3))
+            found.append(squares)
+        return torch.cat(found).permute(2, 0, 1)
+
+    def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Targets, D_j and P_j = D_j W_O, as many targets at once as the memory allows."""
         (inner, hidden), seq = self.w_1.shape, self.a.shape[-1]
         size = max(1, CHUNK_BYTES // ((inner + 8 * hidden) * hidden * self.w_1.element_size()))
         for start in range(0, seq, size):
             targets = slice(start, min(start + size, seq))
             d = self._position_wise(targets)
-            p = (d.flatten(0, 1) @ self.w_o).view_as(d)
-            yield targets, d, p, p.mT @ p
+            yield targets, d, (d.flatten(0, 1) @ self.w_o).view_as(d)
 
     def _position_wise(self, targets: slice) -> Tensor:
-        """D_j [target, hidden, hidden]; each LayerNorm is diag(γ/s) times a projection of rank hidden - 2."""
-        (x_1, g_1), (x_2, g_2) = ((x[targets], g[targets]) for x, g in (self.norm_1, self.norm_2))
-        hidden = x_1.shape[-1]
-        d = ((self.w_2 * self.slope[targets, None]).flatten(0, 1) @ self.w_1).view(-1, hidden, hidden)
+        """D_j [target, hidden, hidden]: the feed-forward with its residual, between the two LayerNorms."""
+        norm_1, norm_2 = ((x[targets, None], gain[targets, None]) for x, gain in (self.norm_1, self.norm_2))
+        inner, hidden = self.w_1.shape
+        d = ((self.w_2 * self.slope[targets, None]).view(-1, inner) @ self.w_1).view(-1, hidden, hidden)
         d.diagonal(dim1=1, dim2=2).add_(1)
-        d *= g_1[:, None]
-        left, right = (torch.stack([torch.ones_like(x), x], -1) / hidden**0.5 for x in (x_2, x_1))
-        rows, columns = left.mT @ d, d @ right  # (I - LLᵀ) d (I - RRᵀ) as one update of rank 4
-        d = torch.baddbmm(
-            d,
-            torch.cat([left, columns - left @ (left.mT @ columns)], -1),
-            torch.cat([rows, right.mT], 1),
-            alpha=-1,
-        )
-        return d.mul_(g_2[..., None])
+        d = norm_vjp(norm_1, d)  # a row of d times LN1' is LN1'ᵀ at that row
+        return norm_jvp(norm_2, d.mT).mT  # LN2' times a column of d
 
-    def _squares(self, targets: slice, _d: Tensor, _p: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖² of all blocks of these targets, [target, source]."""
-        heads, q = self.heads, self.q[:, targets].transpose(0, 1)  # [target, head, d]
-        a = self.a[:, targets].permute(1, 2, 0)  # [target, source, head]
-        u = a[..., None] * (self.v.transpose(0, 1) - self.o[:, targets].transpose(0, 1)[:, None])  # A (v_i - o_j)
-        w = torch.einsum("jhd,hdx->jhx", q, self.w_k.unflatten(0, (self.heads, -1)))  # W_Kᵀ q_j, head by head
-        blocks = g.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))  # [target, head, d, head, d]
-        value = (blocks * (self.w_v @ self.w_v.T).unflatten(1, (heads, -1)).unflatten(0, (heads, -1))).sum((2, 4))
-        value = ((a @ value) * a).sum(-1)
-        mixed = (blocks * (w @ self.w_v.T).unflatten(2, (heads, -1))[:, :, None]).sum(-1)  # [target, head, d, head]
-        mixed = 2 * ((a @ mixed.flatten(1, 2).mT) * u.flatten(2)).sum(-1)
-        key = (blocks * (w @ w.mT)[:, :, None, :, None]).view_as(g)
-        key = ((u.flatten(2) @ key) * u.flatten(2)).sum(-1)
-        return value, mixed, key
+    def _squares(
+        self, targets: slice, p: Tensor, vv: Tensor, covariance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖² of all blocks of these targets, [target, source].
 
-    def _diagonal(self, targets: slice, d: Tensor, p: Tensor, _g: Tensor, squares: Tensor) -> Tensor:
+        Axes: target j, source i, heads h and g, their dimensions d and e, hidden x. `vv` is W_V W_Vᵀ, [h, d, g, e].
+        """
+        heads, w_v = (self.number_of_heads, -1), self._by_head(self.w_v)
+        g = (p.mT @ p).unflatten(2, heads).unflatten(1, heads)  # G_j as [j, h, d, g, e]
+        a = self.a[:, targets].permute(1, 2, 0)  # [j, i, h]
+        u = a[..., None] * self._apart(targets)  # A (v_i - o_j), [j, i, h, d]
+        w = torch.einsum("hjd,hdx->jhx", self.q[:, targets], self._by_head(self.w_k))  # W_Kᵀ q_j
+        wv, ww = self._inner(w, w_v, covariance), torch.einsum("jhx,jgx->jhg", _times(w, covariance), w)
+        value = torch.einsum("jih,jhg,jig->ji", a, torch.einsum("jhdge,hdge->jhg", g, vv), a)
+        mixed = torch.einsum("jihd,jhdg,jig->ji", u, torch.einsum("jhdge,jhge->jhdg", g, wv), a)
+        key = torch.einsum("jihd,jhdge,jige->ji", u, g * ww[:, :, None, :, None], u)
+        return value, 2 * mixed, key
+
+    def _with_diagonal(
+        self, targets: slice, d: Tensor, p: Tensor, squares: Tensor, covariance: Tensor | None = None
+    ) -> Tensor:
         """`squares` [target, source] with the blocks on the diagonal replaced: those are formed and summed up."""
         own = torch.arange(targets.start, targets.stop)
-        block = torch.baddbmm(d, p, self._mixing(own, own, PATHS[1:]))
-        squares[own - targets.start, own] = block.square().sum((1, 2))
+        block = torch.baddbmm(d, p, self._mixing(own, own, PATHS).flatten(1, 2))
+        squares[own - targets.start, own] = (_times(block, covariance) * block).sum((1, 2))
         return squares
 
-    def _mixing(self, target: Tensor, source: Tensor, paths: Sequence[str]) -> Tensor:
-        """C[j,i] of each pair of positions, [pair, hidden, hidden]: per head, a small matrix times W_V, W_K or W_Q."""
-        a = self.a[:, target].transpose(0, 1)  # [pair, head, source]
-        q, o = (x[:, target].transpose(0, 1) for x in (self.q, self.o))
-        v = self.v[:, source].transpose(0, 1)
-        sent = self.a[:, target, source].T[..., None, None]  # A[j,i], [pair, head, 1, 1]
-        factors: dict[str, tuple[Tensor, Tensor]] = {}
+    def _mixing(self, target: Tensor, source: Tensor, paths: Collection[str]) -> Tensor:
+        """C[j,i] of each pair of positions, [pair, head, d, hidden], by the three paths through the heads."""
+        q, o, v = (x[:, places].transpose(0, 1) for x, places in ((self.q, target), (self.o, target), (self.v, source)))
+        a = self.a[:, target, source].T[..., None]  # A[j,i], [pair, head, 1]
+        c = self.w_v.new_zeros(len(target), *self._by_head(self.w_v).shape)
         if "value" in paths:
-            factors["value"] = sent * torch.eye(q.shape[-1]).to(q), self.w_v
+            c += a[..., None] * self._by_head(self.w_v)
         if "key" in paths:
-            factors["key"] = sent * (v - o)[..., None] * q[..., None, :], self.w_k
+            c += (a * (v - o))[..., None] * torch.einsum("phd,hdx->phx", q, self._by_head(self.w_k))[:, :, None]
         if "query" in paths:
-            spread = (a[..., None] * self.v).mT @ self.k - o[..., None] * (a[..., None, :] @ self.k)
-            factors["query"] = spread * (target == source)[:, None, None, None].to(q), self.w_q
-        if not factors:
-            return self.w_o.new_zeros(len(target), *self.w_o.shape)
-        left = torch.cat([small for small, _ in factors.values()], -1)
-        right = torch.cat([weight.unflatten(0, (self.heads, -1)) for _, weight in factors.values()], 1)
-        return torch.einsum("phab,hbx->phax", left, right).flatten(1, 2)
+            row = self.a[:, target].transpose(0, 1)  # A[j,m] for every m, [pair, head, m]
+            spread = (row[..., None] * self.v).mT @ self.k - o[..., None] * (row[..., None, :] @ self.k)
+            own = (target == source)[:, None, None, None].to(c)
+            c += own * torch.einsum("phde,hex->phdx", spread, self._by_head(self.w_q))
+        return c
+
+    def _apart(self, targets: slice) -> Tensor:
+        """v_i - o_j, [target, source, head, d]"""
+        return self.v.transpose(0, 1) - self.o[:, targets].transpose(0, 1)[:, None]
+
+    def _inner(self, x: Tensor, w_v: Tensor, covariance: Tensor | None = None) -> Tensor:
+        """x S W_Vᵀ with W_V split by head: [..., hidden] to [..., head, d]"""
+        return torch.einsum("...x,gex->...ge", _times(x, covariance), w_v)
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """[..., head * d, hidden] to [..., head, d, hidden]"""
+        return rows.unflatten(-2, (self.number_of_heads, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         """[..., seq, hidden] to [..., head, seq, d]"""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return x.unflatten(-1, (self.number_of_heads, -1)).transpose(-3, -2)
 
     def _join(self, x: Tensor) -> Tensor:
         return x.transpose(-3, -2).flatten(-2)
@@ -244,3 +306,25 @@ class LayerJacobian:
         if vectors.shape[-2:] != shape:
             raise ValueError(f"expected [..., seq={shape[0]}, hidden={shape[1]}], got {list(vectors.shape)}")
         return vectors.reshape(-1, *shape)
+
+    def _check_covariance(self, covariance: Tensor | None) -> None:
+        hidden = self.w_v.shape[1]
+        if covariance is not None and covariance.shape != (hidden, hidden):
+            raise ValueError(f"expected a covariance [hidden={hidden}, hidden], got {list(covariance.shape)}")
+
+
+def _times(x: Tensor, covariance: Tensor | None) -> Tensor:
+    return x if covariance is None else x @ covariance.to(x)
+
+
+def _run(layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """What the layer puts out when it is called with nothing but a mask."""
+    dtype = next(layer.parameters()).dtype
+    mask = None
+    if attention_mask is not None:
+        mask = hidden.new_zeros(1, 1, 1, len(hidden), dtype=dtype).masked_fill(
+            attention_mask == 0, torch.finfo(dtype).min
+        )
+    found = hidden_state(layer(hidden[None].to(dtype), mask))
+    assert found is not None
+    return found[0]

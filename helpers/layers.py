@@ -1,5 +1,7 @@
 """A model's layers as functions of one hidden state, so that any of them can be run alone."""
 
+import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,19 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import hidden_state, record, removed_after, resolve
+from .jacobian import LayerJacobian
 from .models import Inputs, check_inputs
+from .post_ln import is_covered, score_bias
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerStack:
-    """The layers of a model at one sentence: the modules, the [seq, hidden] state that enters each, their arguments."""
+    """The layers of a model at one sentence, in the order in which they ran."""
 
     names: list[str]
     layers: list[nn.Module]
-    states: list[Tensor]
-    arguments: list[tuple[tuple, dict[str, Any]]]
+    states: list[Tensor]  # what enters each layer, [seq, hidden]
+    outputs: list[Tensor]  # what leaves it
+    arguments: list[tuple[tuple, dict[str, Any]]]  # what the model gave it besides
     tokens: list[str]
     attention_mask: Tensor | None  # [seq] of 1 and 0; None when every token is attended to
+
+    def __repr__(self) -> str:
+        return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {' '.join(self.tokens)[:60]})"
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with the mask and whatever else the model gave it."""
@@ -30,13 +38,27 @@ class LayerStack:
         assert output is not None
         return output
 
+    @torch.no_grad()
+    def jacobian(self, layer: int, hidden: Tensor | None = None) -> LayerJacobian:
+        """The derivative of layer number `layer`, as the model ran it, at its own state or at `hidden` [seq, hidden].
+
+        Raises `ValueError` for a layer that the closed form does not cover, as `LayerJacobian` does.
+        """
+        state = self.states[layer] if hidden is None else hidden
+        weights = self.states[layer].dtype
+        output = self.outputs[layer] if hidden is None else self.run(layer, state[None].to(weights))[0]
+        bias = score_bias(self.layers[layer], *self.arguments[layer])
+        return LayerJacobian(self.layers[layer], state, self.attention_mask, score_bias=bias, output=output)
+
 
 @torch.no_grad()
 def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     """One clean forward pass of one sentence, kept layer by layer.
 
-    The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer` in BERT). Raises
-    `ValueError` for inputs that are not one sentence and for a model without such a list.
+    The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer` in BERT); where one
+    layer runs several times (ALBERT), each run counts as a layer and is named with its number, as "...layers.0[3]" is.
+    Raises `ValueError` for inputs that are not one sentence and for a model whose layers cannot be followed: none were
+    found, weights in half precision, a compiled model, or a state that is not [1, seq, hidden].
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
@@ -45,46 +67,89 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
     inputs, tokens = check_inputs(model, inputs)
-    config: Any = model.config
-    depth = config.num_hidden_layers
-    stacks = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth}
-    if not stacks:
+    layers, shared = _layers(model)
+    if (dtype := next(model.parameters()).dtype) not in (torch.float32, torch.float64):
         raise ValueError(
-            f"expected a ModuleList of {depth} layers, {type(model).__name__} has none (it may share one layer); "
-            "noise_response works on any site"
+            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
         )
-    name, layers = next(iter(stacks.items()))
+    if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
+        raise ValueError("expected a model as it was before torch.compile, got a compiled one, which may run no hook")
+    names: list[str] = []
     states: list[Tensor] = []
+    outputs: list[Tensor] = []
     arguments: list[tuple[tuple, dict[str, Any]]] = []
+    caller, name_of = threading.get_ident(), {module: name for name, module in layers.items()}
 
-    def keep(_module, args, kwargs) -> None:
+    def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != caller:  # another thread measures on the same model
+            return
         kwargs = dict(kwargs)
         hidden, *rest = args if args else [kwargs.pop("hidden_states")]
-        states.append(hidden[0].detach().clone())
+        names.append(name_of[layer])
+        states.append(hidden.detach().clone())
         arguments.append((tuple(rest), kwargs))
 
+    def after(_layer: nn.Module, _args: tuple, output: Any) -> None:
+        if threading.get_ident() == caller:
+            hidden = hidden_state(output)
+            assert hidden is not None
+            outputs.append(hidden.detach().clone())
+
     with removed_after() as handles:
-        for layer in layers:
-            handles.append(layer.register_forward_pre_hook(keep, with_kwargs=True))
+        for layer in layers.values():
+            handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(layer.register_forward_hook(after))
         model(**inputs)
+    if set(names) != set(layers) or not (shared or names == list(layers)):
+        raise ValueError(
+            f"expected each of {list(layers)[:2]}... to run once and in order, they ran "
+            f"{list(Counter(names).values())} times; a layer whose forward is called directly is hidden "
+            "from hooks; noise_response works on any site that runs"
+        )
+    for name, state in zip(names, states, strict=True):
+        if state.shape[:-1] != (1, len(tokens)):
+            raise ValueError(
+                f"expected a hidden state [1, seq={len(tokens)}, hidden] at {name!r} of {type(model).__name__}, got "
+                f"{list(state.shape)}; its positions are not those of the tokens"
+            )
+    if shared:
+        names = [f"{name}[{number}]" for number, name in enumerate(names)]
     mask = inputs.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
-    return LayerStack([f"{name}.{i}" for i in range(depth)], list(layers), states, arguments, tokens, mask)
+    ran = [layers[name.partition("[")[0]] for name in names]
+    return LayerStack(names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask)
 
 
-@torch.no_grad()
-def entry_layer(model: nn.Module, inputs: Inputs, stack: LayerStack, inject: str) -> int:
-    """The number of the layer that the hidden state of site `inject` enters."""
-    resolve(model, inject)
-    with record(model, inject) as trace:
-        model(**check_inputs(model, inputs)[0])
-    (site,) = trace
-    for number, state in enumerate(stack.states):
-        if trace[site].shape[1:] == state.shape and torch.equal(trace[site][0], state):
-            return number
+def stack_behind(model: nn.Module, inputs: Inputs, inject: str) -> tuple[LayerStack, int]:
+    """The stack, and the number of the layer that the hidden state of site `inject` enters, from one forward pass."""
+    site, _, run = inject.partition("[")
+    with record(model, site) as trace:
+        stack = layer_stack(model, inputs)
+    names = [inject, *resolve(model, site)]
+    number = next((number for number, name in enumerate(stack.names, 1) if name in names), None)
+    if number is None and not run:
+        (value,) = (trace[name] for name in trace)
+        number = 0 if value.shape[1:] == stack.states[0].shape and torch.equal(value[0], stack.states[0]) else None
+    if number is None or number == len(stack.layers):
+        raise ValueError(
+            f"expected a site whose output enters a layer, got {inject!r}; "
+            f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}"
+        )
+    return stack, number
+
+
+def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
+    """The layers by name, and whether they may run more than once."""
+    config: Any = model.config
+    depth = getattr(config, "num_hidden_layers", None)
+    for name, modules in model.named_modules():
+        if isinstance(modules, nn.ModuleList) and len(modules) == depth and not hasattr(config, "num_hidden_groups"):
+            return {f"{name}.{number}": module for number, module in enumerate(modules)}, False
+    if found := {name: module for name, module in model.named_modules() if name and is_covered(module)}:
+        return found, True
     raise ValueError(
-        f"expected a site whose output enters a layer, got {inject!r}; "
-        f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}"
+        f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} has none; "
+        "noise_response works on any site"
     )
 
 

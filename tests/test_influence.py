@@ -1,3 +1,7 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import snapshot, tiny_bert
@@ -134,12 +138,160 @@ def test_tokens_and_frame(minilm, sentence):
     assert layer_influence(minilm[0], sentence.inputs).tokens == [str(i) for i in range(13)]
 
 
-def test_a_model_without_a_stack_of_layers(ids):
-    from transformers import AlbertConfig, AlbertModel
+def test_a_model_without_a_stack_of_layers(tiny, ids):
+    tiny.config.num_hidden_layers = 3
+    for layer in tiny.encoder.layer:
+        del layer.output
+    with pytest.raises(ValueError, match="num_hidden_layers=3 layers, BertModel has none; noise_response works on any"):
+        layer_influence(tiny, ids)
 
-    model = AlbertModel(AlbertConfig(vocab_size=50, embedding_size=8, hidden_size=8, num_attention_heads=2)).eval()
-    with pytest.raises(ValueError, match="AlbertModel has none .*noise_response works on any site"):
-        layer_influence(model, ids)
+
+def test_chosen_columns_and_rows_are_those_of_the_whole_map(exact_model):
+    """Exactly so when exact; the sampled methods draw other directions, so within their errors."""
+    for function, axis, method in (
+        (downstream_influence, "sources", "jvp"),
+        (downstream_influence, "sources", "noise"),
+        (layer_influence, "sources", "noise"),
+        (upstream_influence, "targets", "vjp"),
+    ):
+        whole, part = (function(exact_model, MASKED, method="exact", **c) for c in ({}, {axis: [3, 1]}))
+        cut = whole.values[:, :, [3, 1]] if axis == "sources" else whole.values[:, [3, 1]]
+        assert torch.allclose(part.values, cut, rtol=1e-12) and part.stderr is None
+        assert getattr(part, axis) == [3, 1] and getattr(whole, axis) == list(range(5))
+        sampled = function(exact_model, MASKED, method=method, samples=5, **{axis: [3, 1]})
+        assert sampled.values.shape == sampled.stderr.shape == cut.shape
+        assert ((sampled.values - cut).abs() <= 8 * sampled.stderr + 1e-9).double().mean() > 0.9
+        frame = part.to_frame()
+        row = frame[(frame[axis[:-1]] == 3) & (frame.drop(columns=["layer", axis[:-1]]).iloc[:, 0] == 2)].iloc[-1]
+        assert row["value"] == (part.values[-1, 2, 0] if axis == "sources" else part.values[-1, 0, 2])
+
+
+def test_a_column_costs_one_place_not_all(exact_model):
+    steps = []
+    for sources in (None, [2]):
+        downstream_influence(exact_model, MASKED, sources=sources, progress=lambda s, desc: steps.append(len(s)) or s)
+    assert steps == [5, 1]
+
+
+def test_every_layer_gets_its_own_noise(exact_model, monkeypatch):
+    drawn = []
+    normal = influence.normal
+    monkeypatch.setattr(influence, "normal", lambda *args: drawn.append(normal(*args)) or drawn[-1])
+    layer_influence(exact_model, MASKED, method="noise", samples=3)
+    assert len(drawn) == 3 * 5 and len({round(x[0, 0].item(), 12) for x in drawn}) == 15
+
+
+def test_influence_along_a_covariance(exact_model):
+    """tr(J S Jᵀ) is what the blocks say; the identity changes nothing; a list has one for each layer."""
+    torch.manual_seed(3)
+    half = torch.randn(8, 8, dtype=torch.float64)
+    S, plain = half @ half.T, layer_influence(exact_model, MASKED)
+    found = layer_influence(exact_model, MASKED, covariance=torch.stack([S, 2 * S, torch.eye(8)]))
+    stack = layer_stack(exact_model, MASKED)
+    for layer, scale in ((0, 1), (1, 2)):
+        J = torch.autograd.functional.jacobian(lambda h, n=layer: stack.run(n, h[None])[0], stack.states[layer])
+        truth = scale * torch.einsum("jaib,bc,jaic->ji", J, S, J)
+        assert torch.allclose(found.values[layer], truth, rtol=1e-10)
+    assert torch.allclose(found.values[2], plain.values[2], rtol=1e-12)
+    with pytest.raises(ValueError, match="expected method 'exact' with a covariance, got 'noise'"):
+        layer_influence(exact_model, MASKED, method="noise", covariance=S)
+    with pytest.raises(ValueError, match="expected a covariance for each of 3 layers, got 2"):
+        layer_influence(exact_model, MASKED, covariance=torch.stack([S, S]))
+    with pytest.raises(ValueError, match=r"expected a covariance \[hidden=8, hidden\], got \[7, 7\]"):
+        layer_influence(exact_model, MASKED, covariance=torch.eye(7))
+
+
+def test_it_is_compared_and_shown_in_one_line(minilm, sentence):
+    one, same = (layer_influence(minilm[0], sentence, layers=[1]) for _ in range(2))
+    other = layer_influence(minilm[0], sentence, layers=[2])
+    assert one == same and one != other and one != "text"
+    assert repr(one).startswith(
+        "Influence(method='exact', 1 layers x 13 targets x 13 sources, tokens: [CLS] beijing is"
+    )
+    assert len(repr(one)) < 150 > len(repr(layer_stack(minilm[0], sentence)))
+
+
+def test_two_threads_on_one_model_do_not_mix(exact_model):
+    """Each takes its own thread's states: the results are those of one after the other."""
+    texts = [{"input_ids": torch.tensor([[2, 7, 11 + n, 5, 3]])} for n in range(6)]
+    alone = [layer_influence(exact_model, text).values for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            together = list(pool.map(lambda text: layer_influence(exact_model, text).values, texts))
+            assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_another_threads_pass_in_the_middle_is_not_taken(exact_model, ids):
+    """Deterministic: a second thread runs the model while the first is inside its own pass."""
+    clean = layer_stack(exact_model, ids)
+
+    def meanwhile(*_):
+        if threading.current_thread() is threading.main_thread():
+            other = threading.Thread(target=lambda: exact_model(torch.tensor([[2, 8, 9, 5, 3]])))
+            other.start()
+            other.join()
+
+    with exact_model.embeddings.register_forward_hook(meanwhile):
+        disturbed = layer_stack(exact_model, ids)
+    assert all(torch.equal(a, b) for a, b in zip(clean.states, disturbed.states, strict=True))
+
+
+def test_under_inference_mode(exact_model):
+    for function in FUNCTIONS:
+        plain = function(exact_model, MASKED, method="exact").values
+        with torch.inference_mode():
+            assert torch.equal(function(exact_model, MASKED, method="exact").values, plain)
+            function(exact_model, MASKED, samples=2, method="vjp" if function is upstream_influence else "jvp")
+
+
+def test_exact_runs_every_layer_once(exact_model):
+    """The check of the closed form uses what was recorded."""
+    runs = []
+    with exact_model.encoder.layer[1].register_forward_hook(lambda *_: runs.append(1)):
+        layer_influence(exact_model, MASKED)
+        downstream_influence(exact_model, MASKED, method="exact")
+    assert len(runs) == 2
+
+
+def test_a_short_name_below_a_head(ids):
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM(tiny_bert().config).eval()
+    short, full = (upstream_influence(model, ids, observe=name) for name in ("encoder.layer.0", "bert.encoder.layer.0"))
+    assert short == full and short.layers == ["bert.encoder.layer.0"]
+    assert downstream_influence(model, ids, inject="encoder.layer.0").layers == ["bert.encoder.layer.1"]
+
+
+def test_a_mask_of_one_row_is_expanded_for_a_batch(exact_model, ids):
+    """Some layers take [rows, seq] and do not broadcast [1, seq]."""
+    stack = layer_stack(exact_model, ids)
+
+    def layer(hidden, mask, flag, *, other):
+        assert mask.shape == other.shape == (4, 5) and flag is None
+        return hidden
+
+    mask = torch.ones(1, 5)
+    taking = replace(stack, layers=[layer], arguments=[((mask, None), {"other": mask})])
+    assert taking.run(0, torch.ones(4, 5, 8)).shape == (4, 5, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(ids, dtype):
+    model = tiny_bert(dtype)
+    for function in FUNCTIONS:
+        with pytest.raises(ValueError, match=rf"float32 or float64, got {dtype}, .*call model.float"):
+            function(model, ids)
+    with pytest.raises(ValueError, match=rf"float32 or float64, got {dtype}"):
+        LayerJacobian(model.encoder.layer[0], torch.ones(5, 8))
+
+
+def test_a_compiled_model_is_refused(tiny, ids):
+    whole = torch.compile(tiny, backend="eager")
+    with pytest.raises(ValueError, match="expected a model as it was before torch.compile"):
+        layer_influence(whole, ids)
+    tiny.encoder.layer[0].compile(backend="eager")
+    with pytest.raises(ValueError, match="expected a model as it was before torch.compile"):
+        layer_influence(tiny, ids)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -31,27 +31,36 @@ BERT = (
     ("ElectraModel", "ElectraConfig", WIDE | {"embedding_size": 6}),
     ("ElectraForPreTraining", "ElectraConfig", WIDE | {"embedding_size": 8}),
 )
-OTHERS = (  # class, configuration, sizes, where its embeddings and its layers are
-    (
-        "DistilBertModel",
-        "DistilBertConfig",
-        dict(vocab_size=50, max_position_embeddings=40, dim=8, n_heads=2, n_layers=2, hidden_dim=16),
-        ("embeddings", "transformer.layer.*"),
+DISTIL = dict(vocab_size=50, max_position_embeddings=40, dim=8, n_heads=2, n_layers=2, hidden_dim=16)
+EXACT = {  # architectures that the adapter reads; sizes as far as they are not WIDE
+    "Bert": {},
+    "Roberta": {},
+    "XLMRoberta": {},
+    "Camembert": {},
+    "Electra": {"embedding_size": 6},
+    "Ernie": {},
+    "RemBert": {"input_embedding_size": 8, "bos_token_id": 1, "eos_token_id": 2},
+    "Data2VecText": {},
+    "LayoutLM": {},
+    "MPNet": {},
+    "DistilBert": DISTIL,
+    "Albert": {"embedding_size": 6},
+    "Albert, two groups": {"embedding_size": 6, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
+}
+GROUPED = dict(embedding_size=8, **{f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention")})
+REFUSED = {  # and what is said of them; "noise" measures those with True
+    "RoFormer": ({"embedding_size": 8}, "RoFormerLayer gives another output .rotary positions", True),
+    "DebertaV2": (
+        {"relative_attention": True, "pos_att_type": ["p2c"]},
+        "DebertaV2Layer has, of BERT's, no .'att",
+        True,
     ),
-    (
-        "AlbertModel",
-        "AlbertConfig",
-        WIDE | {"embedding_size": 8},
-        ("embeddings", "encoder"),
-    ),
-    (
-        "DebertaV2Model",
-        "DebertaV2Config",
-        WIDE | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
-        ("embeddings", "encoder.layer.*"),
-    ),
-    ("MPNetModel", "MPNetConfig", WIDE, ("embeddings", "encoder.layer.*")),
-)
+    "MobileBert": ({"embedding_size": 8, "intra_bottleneck_size": 8}, "a LayerNorm at .* got NoNorm", True),
+    "ConvBert": ({"embedding_size": 8}, r"query of ConvBertLayer to be 8 x 8, got \(4, 8\)", True),
+    "SqueezeBert": (GROUPED | {"intermediate_groups": 1, "output_groups": 1}, "run once and in order, they ran", False),
+    "RobertaPreLayerNorm": ({}, "RobertaPreLayerNormLayer has, of BERT's, no .'attention.output.LayerNorm'", True),
+    "FNet": ({}, "FNetLayer has, of BERT's, no", True),
+}
 
 
 def build(name, config, sizes):
@@ -89,22 +98,77 @@ def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit):
         model(torch.full((1, limit + 1), 5))
 
 
-@pytest.mark.parametrize(("name", "config", "sizes", "sites"), OTHERS, ids=[row[0] for row in OTHERS])
-def test_other_encoders_can_be_hooked_and_measured_by_noise(name, config, sizes, sites):
-    model = build(name, config, sizes)
-    before, (embeddings, layers) = snapshot(model), sites
-    with record(model, [embeddings, layers]) as trace:
+def build_kind(kind, sizes):
+    name = kind.partition(",")[0]
+    return build(f"{name}Model", f"{name}Config", sizes if sizes is DISTIL else WIDE | sizes)
+
+
+def by_autograd(stack, layer):
+    """[target, source, out, in] through the layer as the model called it."""
+    full = torch.autograd.functional.jacobian(lambda h: stack.run(layer, h[None])[0], stack.states[layer])
+    return full.permute(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize(("kind", "sizes"), EXACT.items(), ids=EXACT)
+def test_exact_against_autograd_as_the_model_called_it(kind, sizes):
+    """Norms, blocks, heads and products, with a mask, to 1e-10 in float64; and through all layers."""
+    model = build_kind(kind, sizes).double()
+    through, vectors = torch.eye(32, dtype=torch.float64).view(4, 8, 4, 8), torch.randn(3, 4, 8, dtype=torch.float64)
+    through = through.permute(0, 2, 1, 3)
+    before, stack = snapshot(model), layer_stack(model, IDS)
+    depth = model.config.num_hidden_layers * sizes.get("inner_group_num", 1)
+    assert len(set(stack.names)) == len(stack.layers) == depth
+    exact = layer_influence(model, IDS)
+    for layer in range(depth):
+        truth, J = by_autograd(stack, layer), stack.jacobian(layer)
+        scale = truth.abs().max()
+        assert torch.allclose(exact.values[layer], truth.square().sum((2, 3)), rtol=1e-10, atol=1e-12 * scale**2)
+        assert (J.block(1, 3) - truth[1, 3]).abs().max() < 1e-10 * scale
+        assert (J.jvp(vectors) - torch.einsum("jiab,xib->xja", truth, vectors)).abs().max() < 1e-10 * scale
+        assert (J.vjp(vectors) - torch.einsum("jiab,xja->xib", truth, vectors)).abs().max() < 1e-10 * scale
+        heads = torch.stack([J.block(3, 3, head=h) for h in range(2)])
+        assert (heads.sum(0) + J.block(3, 3, "residual") - truth[3, 3]).abs().max() < 1e-10 * scale
+        assert torch.allclose(J.heads()[:, 3, 3], heads.square().sum((1, 2)), rtol=1e-10)
+        through = torch.einsum("jmab,mibc->jiac", truth, through)
+    site = stack.names[0] if kind == "Electra" or kind.startswith("Albert") else "embeddings"  # those map widths first
+    down = downstream_influence(model, IDS, inject=site, method="exact")
+    up = upstream_influence(model, IDS, method="exact")
+    assert torch.allclose(up.values[0], through.square().sum((2, 3)), rtol=1e-9)
+    assert torch.allclose(down.values[-1], up.values[len(stack.names) - len(down.layers)], rtol=1e-9)
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize(("kind", "case"), REFUSED.items(), ids=REFUSED)
+def test_what_the_adapter_cannot_read_is_refused_by_name(kind, case):
+    sizes, message, noise = case
+    model = build_kind(kind, sizes)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=f"expected .*{message}.*noise"):
+        layer_influence(model, IDS)
+    if noise:
+        assert layer_influence(model, IDS, method="noise", samples=5).values.shape == (2, 4, 4)
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("kind", ["DistilBert", "MPNet", "Albert", "DebertaV2"])
+def test_other_encoders_can_be_hooked_and_measured_by_noise(kind):
+    model = build_kind(kind, EXACT[kind] if kind in EXACT else REFUSED[kind][0])
+    layers = {"DistilBert": "transformer.layer.*", "Albert": "encoder"}.get(kind, "encoder.layer.*")
+    before = snapshot(model)
+    with record(model, ["embeddings", layers]) as trace:
         model(**IDS)
-    with edit(model, {embeddings: lambda h: h * 0}), record(model, layers) as changed:
+    with edit(model, {"embeddings": lambda h: h * 0}), record(model, layers) as changed:
         model(**IDS)
     last = list(changed)[-1]
     assert trace[last].shape == (1, 4, 8) and not torch.equal(trace[last], changed[last])
     assert len(shape_table(model, IDS, depth=9)) > 20 and len(module_tree(model)) > 20
-    response = noise_response(model, IDS, inject=embeddings, position=1, observe=layers, samples=20)
+    response = noise_response(model, IDS, inject="embeddings", position=1, observe=layers, samples=20)
     assert (response.mean[:, [0, 1, 3]] > 0).all() and response.stderr.isfinite().all()
-    with pytest.raises(ValueError, match=r"expected .*noise") as refusal:
-        layer_influence(model, IDS)
-    assert any(part in str(refusal.value) for part in (name, name.removesuffix("Model"), "Transformer", "MPNet"))
-    if layers != "encoder":  # a stack of layers, each of its own
-        assert layer_influence(model, IDS, method="noise", samples=5).values.shape == (2, 4, 4)
     assert snapshot(model) == before
+
+
+def test_a_position_that_is_no_tokens_is_refused():
+    """CANINE's encoder sees four characters as one position, XLNet's has the sentences on the second axis."""
+    model = build("CanineModel", "CanineConfig", WIDE | {"bos_token_id": 1, "eos_token_id": 2})
+    with pytest.raises(ValueError, match=r"\[1, seq=4, hidden\] at .* of CanineModel, got \[1, 1, 8\]"):
+        layer_influence(model, IDS)
