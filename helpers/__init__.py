@@ -2,8 +2,9 @@
 
     models, source, hooks, shapes   a model and a sentence, its source, what flows through it
     noise                           the experiment: disturb one position, watch the others
-    post_ln, jacobian, layers       what a layer is made of, its exact derivative, a model's layers as functions
-    influence                       both, for all layers and positions of a sentence
+    post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
+    layers                          a model's layers as functions of one hidden state
+    sweep, influence                both experiments, for all layers and positions of a sentence
     findings, plots                 statistics over sentences, and pictures
     claims                          what was seen on one input, and whether it holds on yours
     views, widgets                  the explorer

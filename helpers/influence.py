@@ -3,23 +3,19 @@
 Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dimensionless, as [layer, target, source].
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from .hooks import resolve
-from .jacobian import LayerJacobian
 from .layers import LayerStack, layer_stack, stack_behind
 from .models import Inputs
-from .noise import PROGRESS, TOKENS_PER_PASS, check_noise, mean_and_stderr, normal
+from .noise import PROGRESS, check_noise
+from .sweep import How, Progress, sweep
 
-Progress = Callable[..., Iterable]  # called as tqdm is: progress(steps, desc="..."); what it raises ends a measurement
 DEFAULTS = {"samples": 100, "seed": 0, "sigma": 0.01, "dtype": None}
 OPTIONS = {  # which method takes which of them
     "exact": set(),
@@ -114,8 +110,8 @@ def layer_influence(
         each = _for_each_layer(covariance, depth)
         values = torch.stack([stack.jacobian(n).norms(each[n]) for n in progress(numbers, desc="exact")])
         return Influence(values[:, :, columns], None, stack.tokens, names, method, targets, columns)
-    how = _How(method, samples, seed, sigma, dtype, progress)
-    means, stderrs = zip(*(_sweep(stack, [number], columns, how) for number in numbers), strict=True)
+    how = How(method, samples, seed, sigma, dtype, progress)
+    means, stderrs = zip(*(sweep(stack, [number], columns, how) for number in numbers), strict=True)
     return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method, targets, columns)
 
 
@@ -153,7 +149,7 @@ def downstream_influence(
     positions = list(range(len(stack.tokens)))
     columns = _chosen("sources", sources, len(positions))
     numbers = range(first, len(stack.layers))
-    mean, stderr = _sweep(stack, numbers, columns, _How(method, samples, seed, sigma, dtype, progress))
+    mean, stderr = sweep(stack, numbers, columns, How(method, samples, seed, sigma, dtype, progress))
     error = None if method == "exact" else stderr
     return Influence(mean, error, stack.tokens, stack.names[first:], method, positions, columns)
 
@@ -190,8 +186,8 @@ def upstream_influence(
     positions = list(range(len(stack.tokens)))
     rows = _chosen("targets", targets, len(positions))
     numbers = range(last, -1, -1)
-    how = _How(method, samples, seed, 0.0, dtype, progress)
-    mean, stderr = _sweep(stack, numbers, rows, how, backward=True)
+    how = How(method, samples, seed, 0.0, dtype, progress)
+    mean, stderr = sweep(stack, numbers, rows, how, backward=True)
     error = None if method == "exact" else stderr.flip(0)
     return Influence(mean.flip(0), error, stack.tokens, stack.names[: last + 1], method, rows, positions)
 
@@ -236,73 +232,3 @@ def _for_each_layer(covariance: Tensor | None, depth: int) -> Sequence[Tensor | 
     if len(covariance) != depth:
         raise ValueError(f"expected a covariance for each of {depth} layers, got {len(covariance)}")
     return list(covariance)
-
-
-class _How(NamedTuple):
-    """How to measure: the options of one sampled or exact sweep."""
-
-    method: str
-    samples: int
-    seed: int
-    sigma: float
-    dtype: torch.dtype | None
-    progress: Progress
-
-
-def _sweep(
-    stack: LayerStack, numbers: Sequence[int], places: Sequence[int], how: _How, backward: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Disturb each of these places before the first of these layers, follow it through them: mean and error of ‖·‖².
-
-    [layer, target, source] each. A pass holds as many samples as TOKENS_PER_PASS allows.
-    """
-    state, method, samples, dtype = stack.states[numbers[0]], how.method, how.samples, how.dtype
-    seq, hidden = state.shape
-    if method == "noise":
-        follow = partial(_by_noise, stack, numbers, how.sigma)
-    else:  # there are no more orthogonal directions than dimensions, and all of them are exact
-        samples = hidden if method == "exact" else min(samples, hidden)
-        jacobians = [stack.jacobian(number) for number in numbers]
-        follow = partial(_by_jacobian, jacobians if dtype is None else [J.to(dtype) for J in jacobians], backward)
-    generator = torch.Generator().manual_seed(how.seed + numbers[0])
-    means, stderrs = [], []
-    for place in how.progress(places, desc=f"{method}, {stack.names[numbers[0]]}"):
-        energies = []
-        for directions in _directions(method, generator, samples, state).split(max(1, TOKENS_PER_PASS // seq)):
-            disturbance = state.new_zeros(len(directions), seq, hidden)
-            disturbance[:, place] = directions
-            energy = [moved.to(state.dtype).square().sum(-1) for moved in follow(disturbance)]
-            energies.append(torch.stack(energy, 1))  # [sample, layer, seq]
-        mean, stderr = mean_and_stderr(torch.cat(energies))
-        means.append(mean)
-        stderrs.append(stderr)
-    mean, stderr = torch.stack(means, 1), torch.stack(stderrs, 1)  # [layer, place, seq]
-    if method != "noise":  # directions are drawn without replacement, so the error vanishes when all are used
-        stderr *= math.sqrt(1 - samples / hidden)
-    return (mean, stderr) if backward else (mean.mT, stderr.mT)
-
-
-@torch.no_grad()
-def _by_noise(stack: LayerStack, numbers: Sequence[int], sigma: float, noise: Tensor) -> Iterator[Tensor]:
-    state = stack.states[numbers[0]]
-    batch = torch.cat([state[None], state + sigma * noise])  # the clean row runs beside the noisy ones
-    for number in numbers:
-        batch = stack.run(number, batch)
-        yield (batch[1:] - batch[:1]) / sigma
-
-
-def _by_jacobian(jacobians: Sequence[LayerJacobian], backward: bool, vectors: Tensor) -> Iterator[Tensor]:
-    vectors = vectors.to(jacobians[0].w_o.dtype)
-    for jacobian in jacobians:
-        vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
-        yield vectors
-
-
-def _directions(method: str, generator: torch.Generator, samples: int, like: Tensor) -> Tensor:
-    """[sample, hidden] with E‖J·direction‖² = ‖J‖²_F."""
-    hidden = like.shape[-1]
-    if method == "noise":
-        return normal(generator, (samples, hidden), like)
-    if method == "exact":  # each basis vector once; the mean over samples becomes the sum that the norm is
-        return hidden**0.5 * torch.eye(hidden).to(like)
-    return hidden**0.5 * torch.linalg.qr(normal(generator, (hidden, samples), like)).Q.mT

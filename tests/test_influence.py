@@ -9,11 +9,11 @@ from conftest import snapshot, tiny_bert
 from helpers import (
     LayerJacobian,
     downstream_influence,
-    influence,
     layer_influence,
     layer_stack,
     noise_response,
     record,
+    sweep,
     upstream_influence,
 )
 
@@ -107,7 +107,7 @@ def test_noise_over_the_stack_is_noise_through_the_model(exact_model):
 def test_the_pass_size_changes_no_number(exact_model, monkeypatch, method):
     options = {} if method == "exact" else {"samples": 7}
     whole = downstream_influence(exact_model, MASKED, method=method, **options).values
-    monkeypatch.setattr(influence, "TOKENS_PER_PASS", 15)
+    monkeypatch.setattr(sweep, "TOKENS_PER_PASS", 15)
     assert torch.allclose(downstream_influence(exact_model, MASKED, method=method, **options).values, whole, rtol=1e-9)
 
 
@@ -175,8 +175,8 @@ def test_a_column_costs_one_place_not_all(exact_model):
 
 def test_every_layer_gets_its_own_noise(exact_model, monkeypatch):
     drawn = []
-    normal = influence.normal
-    monkeypatch.setattr(influence, "normal", lambda *args: drawn.append(normal(*args)) or drawn[-1])
+    normal = sweep.normal
+    monkeypatch.setattr(sweep, "normal", lambda *args: drawn.append(normal(*args)) or drawn[-1])
     layer_influence(exact_model, MASKED, method="noise", samples=3)
     assert len(drawn) == 3 * 5 and len({round(x[0, 0].item(), 12) for x in drawn}) == 15
 

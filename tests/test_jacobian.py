@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from conftest import tiny_bert
@@ -33,9 +35,9 @@ def layer_and_state(seed, heads, width, seq, masked, activation, scale):
     return layer, torch.randn(seq, hidden, dtype=torch.float64), mask
 
 
-def autograd(layer, hidden, mask):
+def autograd(layer, hidden, mask, bias=None):
     """The truth: jacrev through the library's own layer, [target, source, out, in]."""
-    additive = None
+    additive = None if bias is None else bias[None]
     if mask is not None:
         additive = hidden.new_zeros(1, 1, 1, len(mask)).masked_fill(mask == 0, torch.finfo(hidden.dtype).min)
     full = torch.func.jacrev(lambda h: hidden_state(layer(h[None], additive))[0])(hidden)
@@ -87,6 +89,18 @@ def test_everything_against_autograd(case):
         assert relative(paths[path], parts[path].square().sum((2, 3)), squares) < 1e-10, path
     assert relative(sum(paths.values()), squares) < 1e-10
 
+    heads = range(J.number_of_heads)
+    by_head = torch.stack([torch.stack([J.block(j, i, head=h) for j, i in pairs]).view_as(truth) for h in heads])
+    assert relative(by_head.sum(0) + parts["residual"], truth) < 1e-10
+    assert relative(J.heads(), by_head.square().sum((3, 4)), squares) < 1e-10
+    value = torch.stack([J.block(0, seq - 1, "value", head=h) for h in heads])
+    assert relative(value.sum(0), parts["value"][0, seq - 1], truth) < 1e-10
+
+    half = torch.randn(width, width, dtype=torch.float64)
+    covariance = half @ half.T
+    along = torch.einsum("jiab,bc,jiac->ji", truth, covariance, truth)
+    assert relative(J.norms(covariance=covariance), along, along) < 1e-10
+
 
 @pytest.mark.parametrize("activation", sorted(ACT2FN))
 def test_every_activation_of_the_library(activation):
@@ -113,9 +127,9 @@ def test_layers_of_the_family(model, config):
 def test_chunks_of_targets_change_no_number(monkeypatch):
     layer, hidden, mask = layer_and_state(5, 2, 1, 9, True, "gelu", 1.0)
     whole = LayerJacobian(layer, hidden, mask)
-    norms, paths = whole.norms(), whole.paths()
+    norms, paths, heads = whole.norms(), whole.paths(), whole.heads()
     monkeypatch.setattr(jacobian, "CHUNK_BYTES", 1)
-    assert torch.allclose(whole.norms(), norms, rtol=1e-12)
+    assert torch.allclose(whole.norms(), norms, rtol=1e-12) and torch.allclose(whole.heads(), heads, rtol=1e-9)
     assert all(torch.allclose(part, paths[name], rtol=1e-9, atol=1e-9) for name, part in whole.paths().items())
 
 
@@ -149,17 +163,58 @@ def add_one(_module, _args, output):
             "absolute positions, BertLayer adds relative ones",
         ),
         (lambda layer: delattr(layer.attention.output, "LayerNorm"), "no .'attention.output.LayerNorm'.; use method"),
-        (
-            lambda layer: layer.register_forward_hook(add_one),
-            'BertLayer gives another output .* use method="noise"',
-        ),
+        (lambda layer: layer.register_forward_hook(add_one), 'BertLayer gives another output .* use method="noise"'),
+        (lambda layer: layer.output.dense.bias.data.fill_(math.nan), "gives another output .*no number at all"),
+        (lambda layer: layer.output.LayerNorm.bias.data.add_(1e-3), None),
     ],
 )
 def test_what_the_formula_does_not_cover_is_refused(change, message):
     layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
     change(layer)
+    if message is None:  # a change of the weights is not one of the form
+        LayerJacobian(layer, hidden)
+        return
     with pytest.raises(ValueError, match=message):
         LayerJacobian(layer, hidden)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_change_of_the_output_is_seen(dtype, masked):
+    """Well above rounding, far below what a reader would see; with and without a mask."""
+    layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
+    layer, hidden = layer.to(dtype), hidden.to(dtype)
+    mask = torch.tensor([1, 1, 0, 1]) if masked else None
+    LayerJacobian(layer, hidden, mask)
+    small = 1e4 * torch.finfo(dtype).eps
+    layer.register_forward_hook(
+        lambda _m, _a, out: replace_hidden_state(out, hidden_state(out) + small * hidden_state(out).abs().max())
+    )
+    with pytest.raises(ValueError, match="gives another output"):
+        LayerJacobian(layer, hidden, mask)
+
+
+def test_the_output_that_is_given_is_the_one_that_is_checked():
+    layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
+    with torch.no_grad():
+        output = hidden_state(layer(hidden[None]))[0]
+    assert torch.equal(LayerJacobian(layer, hidden, output=output).norms(), LayerJacobian(layer, hidden).norms())
+    for wrong in (output + 1e-3, output[:3], output * math.nan):
+        with pytest.raises(ValueError, match="gives another output"):
+            LayerJacobian(layer, hidden, output=wrong)
+
+
+def test_a_score_bias_is_part_of_the_scores():
+    """Against autograd through attention written out, with a bias per head as MPNet has it."""
+    layer, hidden, _ = layer_and_state(4, 2, 0, 5, False, "gelu", 1.0)
+    bias = torch.randn(2, 5, 5, dtype=torch.float64)
+    truth = autograd(layer, hidden, None, bias)
+    with torch.no_grad():
+        output = hidden_state(layer(hidden[None], bias[None]))[0]
+    J = LayerJacobian(layer, hidden, score_bias=bias, output=output)
+    assert relative(J.norms(), truth.square().sum((2, 3))) < 1e-10
+    with pytest.raises(ValueError, match="gives another output"):
+        LayerJacobian(layer, hidden, output=output)
 
 
 def test_a_decoder_is_refused():
