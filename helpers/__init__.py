@@ -7,7 +7,7 @@
     sweep, influence                both experiments, for all layers and positions of a sentence
     findings, plots                 statistics over sentences, and pictures
     claims                          what was seen on one input, and whether it holds on yours
-    views, widgets                  the explorer
+    view                            an influence to touch, without a kernel
 
 The names below are the public ones; whatever else a module holds may change.
 """
@@ -32,5 +32,6 @@ from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .view import View, save_page, view
 from .views import Measurements, Settings, explore
 from .widgets import explorer

@@ -57,6 +57,12 @@ class Influence:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def view(self, **options):
+        """This influence to touch in a browser, without a kernel; the options are those of `helpers.view`."""
+        from .view import view
+
+        return view(self, **options)
+
     def to_frame(self) -> pd.DataFrame:
         """Long form, a row per layer, target and source."""
         axes: list = [self.layers, self.targets, self.sources]

@@ -1,0 +1,199 @@
+"""What `view` puts into its page, without a browser: numbers, words, escaping, refusals."""
+
+import base64
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import tiny_bert
+
+from helpers import downstream_influence, encode, layer_influence, layer_stack, save_page, view
+from helpers.view import align
+
+RNG = np.random.default_rng(0)
+
+
+def quiet(steps, desc):
+    return steps
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_bert(vocab_size=30522, max_position_embeddings=128)
+
+
+@pytest.fixture(scope="module")
+def hello(minilm):
+    return encode(minilm[1], "Hello world, hello word.")
+
+
+@pytest.fixture(scope="module")
+def influence(model, hello):
+    return layer_influence(model, hello, progress=quiet)
+
+
+def state_of(page):
+    return json.loads(re.search(r'id="state">(.*?)</script>', page, re.S)[1])
+
+
+def decoded(text, shape):
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)
+
+
+def test_the_numbers_in_the_page_are_pythons(model, hello, influence):
+    stack = layer_stack(model, hello)
+    jacobians = [stack.jacobian(number) for number in range(2)]
+    paths, heads = [J.paths() for J in jacobians], [J.heads() for J in jacobians]
+    through = downstream_influence(model, hello, samples=4, progress=quiet)
+    state = state_of(view(influence, paths=paths, heads=heads, through=through).page)
+    shape = influence.values.shape
+    assert np.array_equal(decoded(state["data"]["values"], shape), influence.values)
+    assert np.array_equal(decoded(state["through"]["values"], shape[1:]), through.values[-1])
+    assert np.array_equal(decoded(state["through"]["stderr"], shape[1:]), through.stderr[-1])
+    for number in range(2):
+        found = state["why"]["layers"][str(number)]
+        assert found["count"] == 2 and np.array_equal(decoded(found["heads"], (2, *shape[1:])), heads[number])
+        for name, part in paths[number].items():
+            assert np.array_equal(decoded(found["paths"][name], shape[1:]), part)
+
+
+def test_only_chosen_columns_and_rows_stand_at_their_places(model, hello):
+    some = layer_influence(model, hello, sources=[2, 5], progress=quiet)
+    state = view(some).state
+    values = decoded(state["data"]["values"], (2, 8, 8))
+    assert np.array_equal(values[:, :, [2, 5]], some.values)
+    assert np.isnan(np.delete(values, [2, 5], axis=2)).all()
+    assert state["selected"][2] == 2, "the first word that was measured is selected"
+    some.values[0].numpy()  # the influence itself is as it was
+    assert list(some.values.shape) == [2, 8, 2]
+
+
+HARD = ["[CLS]", "</script><script>alert(1)</script>", "<!--", "'\"&", "注意力", "😀", "$js", "\\u003c", "[SEP]"]
+
+
+def test_whatever_the_tokens_hold_the_page_is_whole():
+    shown = view(np.ones((2, 9, 9)), HARD, title="</title><b>")
+    page = shown.page
+    assert page.count("</script>") == 2 and page.count("<script") == 2 and "<b>" not in page
+    state = state_of(page)
+    assert state["data"]["tokens"] == HARD
+    srcdoc = re.search(r'srcdoc="([^"]*)"', shown._repr_html_())[1]
+    assert html.unescape(srcdoc) == page and "<" not in srcdoc
+
+
+def test_a_page_of_twelve_layers_is_small_and_asks_for_nothing(tmp_path):
+    paths = [{name: np.ones((13, 13)) for name in ("residual", "value", "key", "query", "interference")}] * 12
+    shown = view(RNG.random((12, 13, 13)), ["word"] * 13, paths=paths, heads=RNG.random((12, 12, 13, 13)))
+    page = save_page(shown, tmp_path / "page.html").read_text()
+    assert len(page.encode()) < 300_000
+    code = page.replace(re.search(r'id="state">.*?</script>', page, re.S)[0], "")
+    assert set(re.findall(r"\w+://[^\s\"']*", code)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"\b(src|href|@import|import)\s*[=(]?\s*[\"']", page), "nothing is loaded"
+
+
+def test_an_influence_shows_itself(influence):
+    assert influence.view(layer=1).state == view(influence, layer=1).state
+
+
+def test_an_influence_is_saved_at_once(influence, tmp_path):
+    assert state_of(save_page(influence, tmp_path / "a.html").read_text())["data"]["layers"] == ["layer 0", "layer 1"]
+
+
+def test_first_selection(influence):
+    values = np.zeros((2, 4, 4))
+    values[1, 2, 1], values[1, 1, 1] = 3, 9
+    tokens = ["[CLS]", "a", "b", "[SEP]"]
+    assert view(values, tokens, layer=1).state["selected"] == [1, 2, 1], "not the own position"
+    assert view(values, tokens, layer=1, source=3, target=0).state["selected"] == [1, 0, 3]
+    assert view(np.ones((1, 1, 1)), ["a"]).state["selected"] == [0, 0, 0]
+    assert view(influence, through=influence, layer="all").state["selected"][0] == "all"
+
+
+def test_words_are_joined_from_their_pieces():
+    def words(*tokens):
+        return view(np.ones((1, len(tokens), len(tokens))), tokens).state["data"]["words"]
+
+    assert words("[CLS]", "token", "##ization", "##s", ".", "[SEP]") == [
+        ("[CLS]", [0]),
+        ("tokenizations", [1, 2, 3]),
+        (".", [4]),
+        ("[SEP]", [5]),
+    ]
+    assert words("<s>", "To", "ken", "Ġof", "Ġword", "s", ".", "</s>") == [
+        ("<s>", [0]),
+        ("Token", [1, 2]),
+        ("of", [3]),
+        ("words", [4, 5]),
+        (".", [6]),
+        ("</s>", [7]),
+    ]
+
+
+def test_a_second_sentence_stands_at_the_places_of_its_equal_words(model, minilm, influence):
+    other = encode(minilm[1], "Hello green world, hello moon.")
+    second = layer_influence(model, other, progress=quiet)
+    found = view(influence, second=second).state["second"]
+    values = decoded(found["values"], (2, 8, 8))
+    assert np.array_equal(values[:, 2, 4], second.values[:, 3, 5])  # world <- hello (the second)
+    assert np.array_equal(values[:, 5, 1], second.values[:, 6, 1])  # word / moon <- hello
+    assert "'word' / 'moon'" in found["note"] and "Without a partner: 1" in found["note"]
+
+
+def test_identical_and_unrelated_inputs_are_said_to_be_so(model, minilm, influence):
+    assert "the same: every ratio is 1" in view(influence, second=influence).state["second"]["note"]
+    unrelated = layer_influence(model, encode(minilm[1], "Cats, dogs."), progress=quiet)
+    found = view(influence, second=unrelated).state["second"]
+    assert "shares no word" in found["note"] and "values" not in found
+    other_model = layer_influence(
+        tiny_bert(vocab_size=30522, intermediate_size=8), minilm_hello(minilm), progress=quiet
+    )
+    assert "The same sentence with other numbers" in view(influence, second=other_model).state["second"]["note"]
+
+
+def minilm_hello(minilm):
+    return encode(minilm[1], "Hello world, hello word.")
+
+
+def test_the_picture_is_the_selected_layer(influence):
+    drawn = view(influence, layer=1, special=False).figure.axes[0].collections[0].get_array().reshape(6, 6)
+    expected = influence.values[1, 1:-1, 1:-1].numpy()
+    off = ~np.eye(6, dtype=bool)
+    assert np.allclose(drawn[off], expected[off]) and drawn.mask.diagonal().all()
+    assert "through all layers" in view(influence, through=influence, layer="all", title="x").figure.axes[0].get_title()
+    assert view(np.ones((1, 3, 3)), ["[CLS]", "hi", "[SEP]"], own=True, log=False).figure.axes
+
+
+A, AB = np.ones((1, 1, 1)), ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda i: view(A), "expected the tokens beside an array"),
+        (lambda i: view(A, AB), r"of \[1, 2, 2\], got \[1, 1, 1\]"),
+        (lambda i: view(-A, ["a"]), "not negative"),
+        (lambda i: view(A * np.inf, ["a"]), "finite"),
+        (lambda i: view(np.ones((1, 65, 65)), ["a"] * 65), "65 tokens; the view labels up to 64"),
+        (lambda i: view(i, AB), "expected the tokens"),
+        (lambda i: view(i, layer=7), r"expected a layer from \[0, 1\], got 7"),
+        (lambda i: view(i, layer="all"), "'all' needs `through`"),
+        (lambda i: view(i, source=8), "0 to 7, got 8"),
+        (lambda i: view(i, target=-1), "0 to 7, got -1"),
+        (lambda i: view(i, direction="up"), "sends or receives"),
+        (lambda i: view(i, heads=np.ones((3, 2, 8, 8))), "a member for each of 2 layers"),
+        (lambda i: view(A, ["a"], second=i), "expected a second influence with 1 layers, got 2"),
+    ],
+)
+def test_refusals(influence, call, told):
+    with pytest.raises(ValueError, match=told):
+        call(influence)
+
+
+def test_alignment_uses_every_token_once_in_order():
+    for _ in range(200):
+        first, second = (RNG.choice(list("abc"), RNG.integers(9)).tolist() for _ in range(2))
+        pairs = align(first, second)
+        assert [a for a, _ in pairs if a is not None] == list(range(len(first)))
+        assert [b for _, b in pairs if b is not None] == list(range(len(second)))
