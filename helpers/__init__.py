@@ -4,7 +4,7 @@
     noise                           the experiment: disturb one position, watch the others
     post_ln, jacobian, layers       what a layer is made of, its exact derivative, a model's layers as functions
     influence                       both, for all layers and positions of a sentence
-    findings, plots                 statistics over sentences, and pictures
+    text, findings, plots           annotated sentences, statistics over them, and pictures
     claims                          what was seen on one input, and whether it holds on yours
     views, widgets                  the explorer
 
@@ -13,13 +13,13 @@ The names below are the public ones; whatever else a module holds may change.
 
 from .claims import Claim, claims
 from .findings import (
-    MarkedSentence,
     interval,
     locality,
-    mark_sentence,
     mean_distance,
     outflow,
-    read_sentences,
+    reach,
+    replace_results,
+    results,
     span_influence,
 )
 from .hooks import SiteError, edit, record
@@ -31,5 +31,6 @@ from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .text import MarkedSentence, mark_sentence, read_sentences, shuffled
 from .views import Measurements, Settings, explore
 from .widgets import explorer
