@@ -5,7 +5,7 @@
     post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
     layers                          a model's layers as functions of one hidden state
     sweep, influence                both experiments, for all layers and positions of a sentence
-    findings, plots                 statistics over sentences, and pictures
+    text, findings, plots           annotated sentences, statistics over them, and pictures
     claims                          what was seen on one input, and whether it holds on yours
     view                            an influence to touch, without a kernel
 
@@ -14,13 +14,13 @@ The names below are the public ones; whatever else a module holds may change.
 
 from .claims import Claim, claims
 from .findings import (
-    MarkedSentence,
     interval,
     locality,
-    mark_sentence,
     mean_distance,
     outflow,
-    read_sentences,
+    reach,
+    replace_results,
+    results,
     span_influence,
 )
 from .hooks import SiteError, edit, record
@@ -32,6 +32,7 @@ from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .text import MarkedSentence, mark_sentence, read_sentences, shuffled
 from .view import View, save_page, view
 from .views import Measurements, Settings, explore
 from .widgets import explorer

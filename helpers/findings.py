@@ -1,85 +1,19 @@
-"""Statistics over sentences: locality, outflow, influence within entity spans; each with a bootstrap interval.
+"""Statistics over sentences: locality, reach by kind of word, influence within names; each with a bootstrap interval.
 
-All of them take one sentence's [target, source] influence between *words* and are 1 where nothing is special.
+All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.stats import bootstrap
 
-from .models import Sentence, encode
-
-SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
-
-
-@dataclass(frozen=True)
-class MarkedSentence:
-    """An encoded sentence seen as words, special tokens left out, with its marked entities."""
-
-    sentence: Sentence
-    words: list[str]
-    tokens: list[list[int]]  # token positions of each word
-    spans: list[list[int]]  # word numbers of each entity
-    types: list[str]  # of each entity, such as "person"
-    register: str
-
-    @property
-    def punctuation(self) -> np.ndarray:
-        """[word] of bool: no letter and no digit in it."""
-        return np.array([not any(map(str.isalnum, word)) for word in self.words])
-
-    def matrix(self, values, *, mean: bool = False) -> np.ndarray:
-        """[..., token, token] to [..., word, word]: influence summed over the pieces of each word, or its mean.
-
-        The sum is all that one word receives from another; it grows with the number of pieces, the mean does not.
-        """
-        values = np.asarray(values, dtype=float)
-        member = np.zeros((len(self.tokens), values.shape[-1]))
-        for word, positions in enumerate(self.tokens):
-            member[word, positions] = 1 / len(positions) if mean else 1
-        return member @ values @ member.T
-
-
-def read_sentences(path: str | Path, tokenizer) -> list[MarkedSentence]:
-    """Sentences with marked entities from a text file; its first lines explain the format."""
-    found, register = [], ""
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        if line.startswith("## "):
-            register = line[3:].strip()
-        elif line.strip() and not line.startswith("#"):
-            found.append(mark_sentence(line.strip(), tokenizer, register))
-    return found
-
-
-def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
-    """Encode a sentence whose entities are written as [words|type].
-
-    Raises `ValueError` for a bracket that is not part of such a mark.
-
-    >>> from helpers import load_bert
-    >>> marked = mark_sentence("[Ada Lovelace|person] wrote.", load_bert()[1])
-    >>> marked.words, marked.spans
-    (['Ada', 'Lovelace', 'wrote', '.'], [[0, 1]])
-    """
-    parts = SPAN.split(line)  # plain, entity, type, plain, entity, type, ..., plain
-    types = parts[2::3]
-    del parts[2::3]
-    text, ends = "".join(parts), np.cumsum([len(part) for part in parts])
-    if "[" in text or "]" in text:
-        raise ValueError(f"expected every entity marked as [words|type], got {line!r}")
-    encoding = tokenizer(text)
-    tokens: dict[int, list[int]] = {}
-    for position, word in enumerate(encoding.word_ids()):
-        if word is not None:
-            tokens.setdefault(word, []).append(position)
-    words = [text[slice(*encoding.word_to_chars(word))] for word in tokens]
-    entities = zip(ends[:-1:2], ends[1::2], strict=True)
-    spans = [sorted({encoding.char_to_word(int(c)) for c in range(*entity)} - {None}) for entity in entities]
-    return MarkedSentence(encode(tokenizer, text), words, list(tokens.values()), spans, types, register)
+LIMITS = ["mean", "low", "high"]
+RESULT = ["model", "text", "statistic", "kind", "layer"]  # what tells one row of a results file from another
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -117,45 +51,60 @@ def outflow(matrix: np.ndarray) -> np.ndarray:
     return sent / sent.mean(-1, keepdims=True)
 
 
+def reach(
+    matrix: np.ndarray, sources: np.ndarray, *, words: np.ndarray | None = None, later: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Influence of some words on the others, and that of any word over the same distances in the same sentence.
+
+    `sources` [word] of bool says which; `words` [word] of bool says what counts as any word and as a receiver (default:
+    all), for a matrix with special tokens; `later` counts only receivers that come after the source. Returns (sent,
+    matched), [...] each, relative to the sentence's mean pair; NaN where there is no pair to compare. For a ratio take
+    `interval(sent, over=matched)`, see `span_influence`. For all words it is exactly 1.
+
+    >>> sent, matched = reach(np.ones((6, 6)), np.arange(6) == 2)
+    >>> float(sent / matched)
+    1.0
+    """
+    words = np.ones(matrix.shape[-1], dtype=bool) if words is None else words
+    receivers = words[:, None] & ((_order(matrix) > 0) if later else (_gap(matrix) > 0))
+    return _compare(matrix, receivers & sources, receivers & words)
+
+
 def span_influence(
-    matrix: np.ndarray, spans: Sequence[Sequence[int]], eligible: np.ndarray | None = None
+    matrix: np.ndarray,
+    spans: Sequence[Sequence[int]],
+    eligible: np.ndarray | None = None,
+    *,
+    against: Sequence[Sequence[int]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Influence between the words of a span, and between pairs as far apart in the same sentence outside spans.
 
-    `matrix` [..., target, source]; `eligible` [word] of bool says which words may be compared with (default: all).
-    Returns (within, matched), [...] each, relative to the sentence's mean pair; NaN where no span has two words or
-    nothing can be compared with. Take the ratio of their means over sentences, `interval(within, over=matched)`: the
-    mean of the ratios would be above 1 for chance alone, since a small denominator counts more than a large one.
+    `matrix` [..., target, source]; `eligible` [word] of bool says which words count, inside and outside (default: all);
+    with `against` the pairs to compare with are those within these other spans. Returns (within, matched), [...] each,
+    relative to the sentence's mean pair; NaN where no span has two such words or nothing can be compared with. Take the
+    ratio of their means over sentences, `interval(within, over=matched)`: the mean of the ratios would be above 1 for
+    chance alone, since a small denominator counts more than a large one.
 
     >>> within, matched = span_influence(np.ones((6, 6)), [[1, 2]])
     >>> float(within / matched)
     1.0
     """
-    gap = _gap(matrix)
-    eligible = np.ones(len(gap), dtype=bool) if eligible is None else eligible
-    inside = np.zeros_like(gap, dtype=bool)
-    for span in spans:
-        inside[np.ix_(span, span)] = True
-    outside = ~inside & eligible[:, None] & eligible
-    inside &= gap > 0
-    within, matched, count = np.zeros(matrix.shape[:-2]), np.zeros(matrix.shape[:-2]), 0
-    for distance in np.unique(gap[inside]):
-        here, there = inside & (gap == distance), outside & (gap == distance)
-        if there.any():
-            within = within + matrix[..., here].sum(-1)
-            matched = matched + here.sum() * _mean(matrix, there)
-            count += here.sum()
-    scale = _mean(matrix, gap > 0) * (count or np.nan)
-    return within / scale, matched / scale
+    eligible = np.ones(matrix.shape[-1], dtype=bool) if eligible is None else eligible
+    pairs = eligible[:, None] & eligible & (_gap(matrix) > 0)
+    inside = _within(matrix, spans)
+    outside = ~inside if against is None else _within(matrix, against) & ~inside
+    return _compare(matrix, inside & pairs, outside & pairs)
 
 
 def interval(
-    values, over=None, *, confidence: float = 0.95, seed: int = 0
+    values, over=None, *, confidence: float = 0.95, comparisons: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over the first axis, the sentences, with its percentile bootstrap interval (Efron 1979); NaNs are left out.
 
-    With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled together. Returns (mean,
-    low, high), each of the shape of one sentence's value. Raises `ValueError` for fewer than two sentences.
+    With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled together. `comparisons` is
+    how many intervals are read together: each is widened so that all of them cover at `confidence` (Bonferroni).
+    Returns (mean, low, high), each of the shape of one sentence's value; low and high are NaN where fewer than two
+    sentences have a value. Raises `ValueError` for fewer than two sentences.
 
     >>> mean, low, high = interval(np.arange(10.0))
     >>> bool(low < mean < high), float(mean)
@@ -169,22 +118,110 @@ def interval(
         means = [np.nanmean(part, axis=axis) for part in parts]
         return means[0] if over is None else means[0] / means[1]
 
-    limits = bootstrap(
-        data,
-        statistic,
-        paired=over is not None,
-        axis=0,
-        confidence_level=confidence,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return statistic(*data), limits.low, limits.high
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, which is what we want to say
+        limits = bootstrap(
+            data,
+            statistic,
+            paired=over is not None,
+            axis=0,
+            confidence_level=1 - (1 - confidence) / comparisons,
+            n_resamples=2000 if comparisons == 1 else 10_000,  # a wider interval rests on rarer resamples
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        return statistic(*data), limits.low, limits.high
+
+
+def results(
+    model: str, text: str, statistic: str, kinds: Mapping[str, Sequence], *, comparisons: int = 1
+) -> pd.DataFrame:
+    """Rows of a results file: for each kind and layer the mean over sentences with its interval, n and the versions.
+
+    Each value of `kinds` has one entry per sentence: its value by layer, or (value, matched) as `reach` gives. `n` is
+    the number of sentences that have a value; with fewer than two the limits are NaN. `depth` is the layer's relative
+    depth, 1 for the last.
+    """
+    made = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    tables = []
+    for kind, sentences in kinds.items():
+        data = np.asarray(sentences, dtype=float)  # [sentence, layer] or [sentence, 2, layer]
+        values, over = (data, None) if data.ndim == 2 else (data[:, 0], data[:, 1])
+        if len(values) < 2:  # one sentence is not enough to resample: NaN
+            values = np.concatenate([values, np.full_like(values, np.nan)])
+            over = None if over is None else np.concatenate([over, np.full_like(over, np.nan)])
+        known = ~np.isnan(values).all(1) if over is None else ~(np.isnan(values) | np.isnan(over)).all(1)
+        mean, low, high = interval(values, over, comparisons=comparisons)
+        enough = known.sum() > 1
+        depth = len(mean)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "text": text,
+                    "statistic": statistic,
+                    "kind": kind,
+                    "layer": range(depth),
+                    "depth": (np.arange(depth) + 1) / depth,
+                    "mean": mean,
+                    "low": low if enough else np.nan,
+                    "high": high if enough else np.nan,
+                    "n": int(known.sum()),
+                    "versions": made,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Put `rows` into the results file in place of all that it has of the same model and text; returns the whole.
+
+    The numbers keep four digits. A file that does not exist is made.
+    """
+    path = Path(path)
+    rows = rows.round({"depth": 3}).assign(**{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS})
+    if path.exists():
+        old = pd.read_csv(path)
+        mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
+        rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
+    rows = rows.sort_values(RESULT[:2], kind="stable", ignore_index=True)
+    rows.to_csv(path, index=False)
+    return rows
+
+
+def _order(matrix: np.ndarray) -> np.ndarray:
+    """[target, source]: how many words the target comes after the source."""
+    positions = np.arange(matrix.shape[-1])
+    return positions[:, None] - positions
 
 
 def _gap(matrix: np.ndarray) -> np.ndarray:
-    positions = np.arange(matrix.shape[-1])
-    return np.abs(positions[:, None] - positions)
+    return np.abs(_order(matrix))
+
+
+def _within(matrix: np.ndarray, spans: Sequence[Sequence[int]]) -> np.ndarray:
+    inside = np.zeros(matrix.shape[-2:], dtype=bool)
+    for span in spans:
+        inside[np.ix_(span, span)] = True
+    return inside
+
+
+def _compare(matrix: np.ndarray, these: np.ndarray, those: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of these pairs, and of those at the same distances, both relative to the sentence's mean pair.
+
+    A pair for which there is none at its distance does not count.
+    """
+    gap = _gap(matrix)
+    found, matched, count = np.zeros(matrix.shape[:-2]), np.zeros(matrix.shape[:-2]), 0
+    for distance in np.unique(gap[these]):
+        here, there = these & (gap == distance), those & (gap == distance)
+        if there.any():
+            found = found + matrix[..., here].sum(-1)
+            matched = matched + here.sum() * _mean(matrix, there)
+            count += here.sum()
+    scale = _mean(matrix, gap > 0) * (count or np.nan)
+    return found / scale, matched / scale
 
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
