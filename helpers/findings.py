@@ -7,10 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import bootstrap
+
+from .models import whole
 
 LIMITS = ["mean", "low", "high"]
 RESULT = ["model", "text", "statistic", "kind", "layer"]  # what tells one row of a results file from another
@@ -24,6 +28,8 @@ def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     >>> locality(np.ones((5, 5)), [1, 2]).tolist()
     [1.0, 1.0]
     """
+    matrix = square(matrix)
+    distances = [whole(distance, "a distance in words", 1) for distance in distances]
     gap = _gap(matrix)
     unknown = np.full(matrix.shape[:-2], np.nan)
     shares = [_mean(matrix, gap == d) / _mean(matrix, gap > 0) if d < len(gap) else unknown for d in distances]
@@ -36,9 +42,11 @@ def mean_distance(matrix: np.ndarray) -> np.ndarray:
     >>> mean_distance(np.ones((7, 7))).item()
     1.0
     """
+    matrix = square(matrix)
     gap = _gap(matrix)
     others = matrix * (gap > 0)
-    return (others * gap).sum((-2, -1)) / others.sum((-2, -1)) / gap[gap > 0].mean()
+    with np.errstate(invalid="ignore"):  # a single word has no pair: NaN
+        return (others * gap).sum((-2, -1)) / others.sum((-2, -1)) / _mean(gap, gap > 0)
 
 
 def outflow(matrix: np.ndarray) -> np.ndarray:
@@ -47,8 +55,10 @@ def outflow(matrix: np.ndarray) -> np.ndarray:
     >>> outflow(np.array([[9.0, 3.0], [1.0, 9.0]])).tolist()
     [0.5, 1.5]
     """
+    matrix = square(matrix)
     sent = (matrix * (_gap(matrix) > 0)).sum(-2)
-    return sent / sent.mean(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return sent / sent.mean(-1, keepdims=True)
 
 
 def reach(
@@ -65,6 +75,7 @@ def reach(
     >>> float(sent / matched)
     1.0
     """
+    matrix = square(matrix)
     words = np.ones(matrix.shape[-1], dtype=bool) if words is None else words
     receivers = words[:, None] & ((_order(matrix) > 0) if later else (_gap(matrix) > 0))
     return _compare(matrix, receivers & sources, receivers & words)
@@ -89,7 +100,10 @@ def span_influence(
     >>> float(within / matched)
     1.0
     """
-    eligible = np.ones(matrix.shape[-1], dtype=bool) if eligible is None else eligible
+    matrix = square(matrix)
+    eligible = np.ones(matrix.shape[-1], dtype=bool) if eligible is None else np.asarray(eligible, dtype=bool)
+    if eligible.shape != matrix.shape[-1:]:
+        raise ValueError(f"expected eligible [word={matrix.shape[-1]}], got {list(eligible.shape)}")
     pairs = eligible[:, None] & eligible & (_gap(matrix) > 0)
     inside = _within(matrix, spans)
     outside = ~inside if against is None else _within(matrix, against) & ~inside
@@ -104,15 +118,21 @@ def interval(
     With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled together. `comparisons` is
     how many intervals are read together: each is widened so that all of them cover at `confidence` (Bonferroni).
     Returns (mean, low, high), each of the shape of one sentence's value; low and high are NaN where fewer than two
-    sentences have a value. Raises `ValueError` for fewer than two sentences.
+    sentences have a value. Raises `ValueError` for fewer than two sentences, for shapes that differ and for a
+    confidence that is not between 0 and 1.
 
     >>> mean, low, high = interval(np.arange(10.0))
     >>> bool(low < mean < high), float(mean)
     (True, 4.5)
     """
-    data = tuple(np.asarray(part, dtype=float) for part in ((values,) if over is None else (values, over)))
-    if len(data[0]) < 2:
-        raise ValueError(f"expected values of at least 2 sentences to resample, got {len(data[0])}")
+    data = tuple(numbers(part) for part in ((values,) if over is None else (values, over)))
+    if data[0].ndim == 0 or len(data[0]) < 2:
+        got = len(data[0]) if data[0].ndim else "one number"
+        raise ValueError(f"expected values of at least 2 sentences to resample, got {got}")
+    if data[0].shape != data[-1].shape:
+        raise ValueError(f"expected over of the same shape as values, {list(data[0].shape)}, got {list(data[1].shape)}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
 
     def statistic(*parts: np.ndarray, axis: int = 0) -> np.ndarray:
         means = [np.nanmean(part, axis=axis) for part in parts]
@@ -196,6 +216,24 @@ def _order(matrix: np.ndarray) -> np.ndarray:
     return positions[:, None] - positions
 
 
+def numbers(values: Any) -> np.ndarray:
+    """A list, an array or a tensor, on any device, as an array of floats."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double()
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected numbers, got {type(values).__name__}: {error}") from error
+
+
+def square(values: Any) -> np.ndarray:
+    """Values [..., target, source] as an array of floats."""
+    found = numbers(values)
+    if found.ndim < 2 or found.shape[-1] != found.shape[-2] or not found.size:
+        raise ValueError(f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}")
+    return found
+
+
 def _gap(matrix: np.ndarray) -> np.ndarray:
     return np.abs(_order(matrix))
 
@@ -203,7 +241,8 @@ def _gap(matrix: np.ndarray) -> np.ndarray:
 def _within(matrix: np.ndarray, spans: Sequence[Sequence[int]]) -> np.ndarray:
     inside = np.zeros(matrix.shape[-2:], dtype=bool)
     for span in spans:
-        inside[np.ix_(span, span)] = True
+        words = [whole(word, "a word of a span", 0, len(inside) - 1) for word in span]
+        inside[np.ix_(words, words)] = True
     return inside
 
 
@@ -225,4 +264,4 @@ def _compare(matrix: np.ndarray, these: np.ndarray, those: np.ndarray) -> tuple[
 
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
-    return matrix[..., where].mean(-1)
+    return matrix[..., where].mean(-1) if where.any() else np.full(matrix.shape[:-2], np.nan)

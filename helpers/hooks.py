@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .models import check_model
+
 
 class SiteError(KeyError):
     """A site that does not exist, did not run, or ran more than once."""
@@ -22,12 +24,34 @@ class SiteError(KeyError):
     __str__ = Exception.__str__  # KeyError would show its message quoted
 
 
-class Trace(dict):
+class Sites(dict):
+    """Site name -> what was kept there. Names below `prefix` may be given without it, as to `record`."""
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def name(self, site: object) -> object:
+        """The full name of a site that was kept; `site` itself when there is none."""
+        longer = f"{self.prefix}.{site}"
+        return longer if not super().__contains__(site) and super().__contains__(longer) else site
+
+    def __contains__(self, site: object) -> bool:
+        return super().__contains__(self.name(site))
+
+    def __getitem__(self, site: str) -> Any:
+        return super().__getitem__(self.name(site))
+
+    def get(self, site: str, default: Any = None) -> Any:
+        return self[site] if site in self else default  # noqa: SIM401 (this is that `get`)
+
+
+class Trace(Sites):
     """Site name -> detached hidden state, in firing order. `.firings[site]` lists every firing."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.firings: dict[str, list[Tensor]] = {}
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__(prefix)
+        self.firings: dict[str, list[Tensor]] = Sites(prefix)
 
     def __getitem__(self, site: str) -> Tensor:
         if (fired := len(self.firings.get(site, ()))) != 1:
@@ -39,10 +63,12 @@ class Trace(dict):
 def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
-    Yields a dict from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. Raises `SiteError`
-    (a `KeyError`) for an unknown site and for a name or glob none of whose sites ran; `TypeError` for an output
-    without a tensor. Inside an `edit` of the same site the edited value is seen, because PyTorch runs hooks in the
-    order of their registration (torch.nn.Module.register_forward_hook).
+    Yields a dict from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. In a model with a head
+    the names may lack their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
+
+    Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites ran; `TypeError`
+    for an output without a tensor. Inside an `edit` of the same site the edited value is seen, because PyTorch runs
+    hooks in the order of their registration (torch.nn.Module.register_forward_hook).
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -52,7 +78,10 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
-    trace = Trace()
+    check_model(model)
+    if not isinstance(sites, str) and not (sites := list(sites) if isinstance(sites, Iterable) else []):
+        raise ValueError("expected the name of a site, or several, got none; see module_tree(model)")
+    trace = Trace(getattr(model, "base_model_prefix", ""))
 
     def keep(site: str, hidden: Tensor) -> None:
         kept = hidden.detach().clone()
@@ -87,12 +116,17 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
             raise ValueError(f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}")
         return edited
 
+    if not isinstance(edits, Mapping) or not all(map(callable, edits.values())):
+        raise ValueError(f"expected a dict from site to a function of the hidden state, got {edits!r:.80}")
     with _hooked(model, {pattern: partial(apply, function) for pattern, function in edits.items()}):
         yield
 
 
 def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The modules that a site name or glob means, by name; below `model.base_model_prefix` when not at the top."""
+    """The modules that a site name or glob means, by full name; below `model.base_model_prefix` when not at the top."""
+    check_model(model)
+    if not isinstance(pattern, str):
+        raise ValueError(f"expected the name of a site, a str, got {pattern!r:.80}")
     modules = dict(model.named_modules(remove_duplicate=False))
     for candidate in (pattern, f"{getattr(model, 'base_model_prefix', '')}.{pattern}"):
         if found := {name: module for name, module in modules.items() if name and _matches(name, candidate)}:

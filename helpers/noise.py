@@ -4,19 +4,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from .hooks import edit, record, resolve
-from .models import Inputs, check_inputs
+from .models import Inputs, check_inputs, same, shortened, whole
 
-PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds
+PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NoiseResponse:
     """Estimate of ‖∂h_site,target / ∂h_inject,position‖²_F: `.mean` and `.stderr` are [site, seq], dimensionless."""
 
@@ -28,6 +30,14 @@ class NoiseResponse:
     position: int
     sigma: float
     samples: int
+
+    def __repr__(self) -> str:
+        how = f"inject={self.inject!r}, position={self.position}, sigma={self.sigma:g}, samples={self.samples}"
+        size = f"{len(self.sites)} sites, {len(self.tokens)} tokens"
+        return f"NoiseResponse({size}, {how}: {shortened(' '.join(self.tokens))})"
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
 
 
 @torch.no_grad()
@@ -51,7 +61,8 @@ def noise_response(
 
     Returns a `NoiseResponse` with `.mean` and `.stderr` [observed site, seq]; the standard error is over samples and
     NaN for a single one. Raises `ValueError` for a position outside the sentence, σ that is not positive and finite,
-    samples < 1, or a site whose hidden state is not [1, seq, hidden]; `SiteError` for an unknown or silent site.
+    samples < 1, a model in half precision, or a site whose hidden state is not [1, seq, hidden]; `SiteError` for an
+    unknown or silent site.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
@@ -60,10 +71,14 @@ def noise_response(
     torch.Size([2, 3])
     """
     inputs, tokens = check_inputs(model, inputs)
-    check_noise(sigma, samples)
+    check_noise(sigma, samples, seed)
     seq = len(tokens)
-    if not 0 <= position < seq:
-        raise ValueError(f"expected a position from 0 to {seq - 1} ({seq} tokens), got {position}")
+    hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word stands"
+    position = whole(position, "a position", 0, seq - 1, hint)
+    if (dtype := next(model.parameters()).dtype) not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
+        )
     site, *more = resolve(model, inject)
     if more:
         raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")
@@ -84,7 +99,7 @@ def noise_response(
     rows = max(1, TOKENS_PER_PASS // seq - 1)
     for start in PROGRESS(range(0, samples, rows), desc="noise"):
         part = slice(start, min(start + rows, samples))
-        batch = {key: value.expand(1 + part.stop - start, *value.shape[1:]) for key, value in inputs.items()}
+        batch = {key: _rows(value, 1 + part.stop - start) for key, value in inputs.items()}
         with edit(model, {site: partial(disturb, part)}), record(model, [site, *sites]) as trace:
             model(**batch)
         for name in (site, *sites):
@@ -95,13 +110,14 @@ def noise_response(
     return NoiseResponse(mean, stderr, sites, tokens, inject, position, sigma, samples)
 
 
-def check_noise(sigma: float, samples: int) -> None:
-    if not (math.isfinite(sigma) and sigma > 0):
+def check_noise(sigma: float, samples: int, seed: int = 0) -> None:
+    is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
+    if not (is_number and math.isfinite(sigma) and sigma > 0):
         raise ValueError(
-            f"expected a positive, finite sigma in units of the hidden state, got {sigma}; 0.01 is a good start"
+            f"expected a positive, finite sigma in units of the hidden state, got {sigma!r}; 0.01 is a good start"
         )
-    if samples < 1:
-        raise ValueError(f"expected at least 1 sample, got {samples}")
+    whole(samples, "a number of samples", 1)
+    whole(seed, "a seed", 0)
 
 
 def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -113,6 +129,10 @@ def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
     spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
     return samples.mean(0), spread / math.sqrt(len(samples))
+
+
+def _rows(value: Any, rows: int) -> Any:
+    return value.expand(rows, *value.shape[1:]) if isinstance(value, Tensor) else value
 
 
 def _check_hidden(site: str, hidden: Tensor, seq: int) -> None:

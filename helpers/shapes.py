@@ -9,19 +9,28 @@ import torch
 from torch import nn
 
 from .hooks import removed_after, tensors
-from .models import Inputs, check_inputs
+from .models import Inputs, check_inputs, check_model, whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
-    """Rows of (name, value) that print as aligned text. `.to_frame()` gives a DataFrame."""
+    """Rows of (name, value) that print as aligned text; a notebook shows them all as a table.
+
+    `.to_frame()` gives a DataFrame.
+    """
 
     rows: list[tuple[str, Any]]
     columns: tuple[str, str]
 
     def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.rows)
+        width = max((len(name) for name, _ in self.rows), default=0)
         return "\n".join(f"{name:<{width}} {value}" for name, value in self.rows)
+
+    def __repr__(self) -> str:
+        return f"Table({len(self)} rows of {' and '.join(self.columns)}; print it, or take .rows or .to_frame())"
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(index=False, border=0, max_rows=None)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,6 +49,7 @@ def module_tree(model: nn.Module) -> Table:
     0 torch.nn.modules.linear.Linear
     1 torch.nn.modules.activation.GELU
     """
+    check_model(model)
     rows = [(name, f"{type(m).__module__}.{type(m).__qualname__}") for name, m in model.named_modules() if name]
     return Table(rows, ("module", "class"))
 
@@ -61,6 +71,7 @@ def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     /pooler_output            torch.Size([1, 8])
     """
     inputs, _ = check_inputs(model, inputs)
+    depth = whole(depth, "a depth", 0)
     rows: list[tuple[str, torch.Size]] = []
 
     def note(name: str, _module, _args, output) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import conllu
 import numpy as np
 
+from .findings import square
 from .models import Sentence, encode
 
 SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
@@ -48,7 +49,9 @@ class MarkedSentence:
         The sum is all that one word receives from another; it grows with the number of pieces, the mean does not.
         With `special` the first and the last token stand before and after the words, [..., word + 2, word + 2].
         """
-        values = np.asarray(values, dtype=float)
+        values = square(values)
+        if (seq := len(self.sentence.tokens)) != values.shape[-1]:
+            raise ValueError(f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}")
         places = [[0], *self.tokens, [values.shape[-1] - 1]] if special else self.tokens
         member = np.zeros((len(places), values.shape[-1]))
         for word, positions in enumerate(places):
@@ -96,11 +99,15 @@ def read_sentences(path: str | Path, tokenizer, *, names: str | Path | None = No
     `.conllu` is CoNLL-U, with gold words and parts of speech; `.iob2` has a word and its name's tag (B-PER, I-PER, O)
     in a line, as Universal NER has. CoNLL-U takes its names from the IOB2 file `names` with the same `sent_id`s, by
     default the one beside it that has its name. Any other ending is the format that the first lines of sentences.txt
-    explain. Raises `ValueError` for an annotation that does not fit its text.
+    explain. Raises `ValueError` for a file without a sentence and for an annotation that does not fit its text.
     """
     path = Path(path)
     if path.suffix not in (".conllu", ".iob2"):
-        return list(_read_marked(path, tokenizer))
+        if read := list(_read_marked(path, tokenizer)):
+            return read
+        raise ValueError(
+            f"expected sentences in {path.name!r}, one a line, got none; lines with # in front are skipped"
+        )
     beside = path.with_suffix(".iob2") if names is None else Path(names)
     spans = _read_names(beside) if names is not None or beside.exists() else {}
     if path.suffix == ".iob2":
@@ -124,13 +131,15 @@ def read_sentences(path: str | Path, tokenizer, *, names: str | Path | None = No
 def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """Encode a sentence whose names are written as [words|type].
 
-    Raises `ValueError` for a bracket that is not part of such a mark.
+    Raises `ValueError` for a bracket that is not part of such a mark, and for a tokenizer that does not know words.
 
     >>> from helpers import load_bert
     >>> marked = mark_sentence("[Ada Lovelace|person] wrote.", load_bert()[1])
     >>> marked.words, marked.spans
     (['Ada', 'Lovelace', 'wrote', '.'], [[0, 1]])
     """
+    if not isinstance(line, str):
+        raise ValueError(f"expected a sentence as a str, got {type(line).__name__}")
     parts = SPAN.split(line)  # plain, entity, type, plain, entity, type, ..., plain
     types = parts[2::3]
     del parts[2::3]
@@ -164,6 +173,11 @@ def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence
 def _marked(
     text: str, names: Sequence[Annotation], pos: Sequence[Annotation] | None, register: str, tokenizer
 ) -> MarkedSentence:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"expected a tokenizer that knows the word of each token (word_ids), got {type(tokenizer).__name__}; those "
+            "of characters (CANINE) or bytes (ByT5) do not, and serve encode(tokenizer, text) only"
+        )
     encoding = tokenizer(text)
     tokens: dict[int, list[int]] = {}
     for position, word in enumerate(encoding.word_ids()):
