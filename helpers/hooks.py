@@ -78,9 +78,8 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
+    sites = names(sites)
     check_model(model)
-    if not isinstance(sites, str) and not (sites := list(sites) if isinstance(sites, Iterable) else []):
-        raise ValueError("expected the name of a site, or several, got none; see module_tree(model)")
     trace = Trace(getattr(model, "base_model_prefix", ""))
 
     def keep(site: str, hidden: Tensor) -> None:
@@ -88,7 +87,7 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
         trace.firings.setdefault(site, []).append(kept)
         trace[site] = kept
 
-    with _hooked(model, dict.fromkeys([sites] if isinstance(sites, str) else sites, keep)):
+    with _hooked(model, dict.fromkeys(sites, keep)):
         yield trace
 
 
@@ -120,6 +119,14 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
         raise ValueError(f"expected a dict from site to a function of the hidden state, got {edits!r:.80}")
     with _hooked(model, {pattern: partial(apply, function) for pattern, function in edits.items()}):
         yield
+
+
+def names(sites: str | Iterable[str]) -> list[str]:
+    """One name or glob, or several, as a list."""
+    found = [sites] if isinstance(sites, str) else list(sites) if isinstance(sites, Iterable) else []
+    if not found:
+        raise ValueError(f"expected the name of a site, or several, got {sites!r}; see module_tree(model)")
+    return found
 
 
 def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .hooks import edit, record, resolve
+from .hooks import edit, names, record, resolve
 from .models import Inputs, check_inputs, same, shortened, whole
 
 PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none
@@ -82,8 +82,7 @@ def noise_response(
     site, *more = resolve(model, inject)
     if more:
         raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")
-    patterns = [observe] if isinstance(observe, str) else observe
-    sites = list(dict.fromkeys(name for pattern in patterns for name in resolve(model, pattern)))
+    sites = list(dict.fromkeys(name for pattern in names(observe) for name in resolve(model, pattern)))
 
     @cache
     def noise(width: int) -> Tensor:  # drawn when the site first runs, which shows its width

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from .findings import numbers
 
-INFLUENCE = "‖∂h_target / ∂h_source‖²  (dimensionless)"
+INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
 COLOURS = "viridis"  # readable with any common colour vision
 TITLE, LABELS, TICKS, SMALL = 10, 9, 8, 6.5  # font sizes, points
 ROOT = Path(__file__).resolve().parents[1]
@@ -290,10 +290,11 @@ def _width(texts: Iterable[str], size: float) -> float:
 
 def _wrapped(text: str, width: float, size: float) -> str:
     """The text in lines of at most `width` inches; where its lines are shorter it stays as it is."""
-    lines = [
-        line if _width([line], size) <= width else textwrap.fill(line, int(width * 72 / 0.61 / size))
+    letters = int(width * 72 / 0.61 / size)
+    lines = (
+        line if _width([line], size) <= width else textwrap.fill(line, letters, break_long_words=False)
         for line in str(text).split("\n")
-    ]
+    )
     return "\n".join(lines)
 
 
