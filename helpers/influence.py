@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .hooks import resolve
 from .layers import LayerStack, layer_stack, stack_behind
-from .models import Inputs
+from .models import Inputs, whole
 from .noise import PROGRESS, check_noise
 from .sweep import How, Progress, sweep
 
@@ -203,8 +203,8 @@ def _check_options(method: str, methods: Sequence[str], **options) -> None:
         raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
     given = {name for name, value in options.items() if value != DEFAULTS[name]}
     if unknown := given - OPTIONS[method]:
-        allowed = sorted(OPTIONS[method]) or "none of samples, seed, sigma and dtype"
-        raise ValueError(f"expected for method {method!r} the options {allowed}, got {sorted(unknown)}")
+        takes = " and ".join(sorted(OPTIONS[method])) or "none of samples, seed, sigma and dtype"
+        raise ValueError(f"expected {takes} for method {method!r}, got {' and '.join(sorted(unknown))}; leave it out")
     check_noise(options.get("sigma", 0.01), options["samples"])
 
 
@@ -212,14 +212,14 @@ def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
     """The numbers wanted, all of `count` by default."""
     if numbers is None:
         return list(range(count))
-    if isinstance(numbers, (str, int)) or not isinstance(numbers, Iterable):
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
         raise ValueError(
             f"expected {name} as a list of numbers from 0 to {count - 1}, got {numbers!r}; write [{numbers}]"
         )
-    chosen = [number.item() if isinstance(number, Tensor) else number for number in numbers]
-    if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(count)):
-        raise ValueError(f"expected {name} from 0 to {count - 1}, each once, got {chosen}")
-    return [int(number) for number in chosen]
+    chosen = [whole(number, f"each of {name}", 0, count - 1) for number in numbers]
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"expected one or more {name}, each once, got {chosen}")
+    return chosen
 
 
 def _observed(model: nn.Module, stack: LayerStack, observe: str | None) -> int:

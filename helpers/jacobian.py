@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .linearised import LinearisedLayer
+from .models import whole
 from .post_ln import norm_jvp, norm_vjp
 
 PATHS = ("residual", "value", "key", "query")
@@ -47,13 +48,9 @@ class LayerJacobian(LinearisedLayer):
 
         The block is the sum of its paths, and the sum of its heads plus the residual path, which passes by them.
         """
-        for name, position, limit in (
-            ("target", target, self.a.shape[-1]),
-            ("source", source, self.a.shape[-1]),
-            ("head", 0 if head is None else head, self.number_of_heads),
-        ):
-            if not hasattr(position, "__index__") or not 0 <= position < limit:
-                raise ValueError(f"expected a {name} from 0 to {limit - 1}, got {position!r}")
+        last = self.a.shape[-1] - 1
+        target, source = whole(target, "a target", 0, last), whole(source, "a source", 0, last)
+        head = None if head is None else whole(head, "a head", 0, self.number_of_heads - 1)
         if path not in (None, *PATHS):
             raise ValueError(f"expected a path of {PATHS}, got {path!r}")
         chosen = PATHS if path is None else (path,)
