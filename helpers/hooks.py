@@ -3,10 +3,13 @@
 A site is a module's own dotted name, as in `model.named_modules()`; a glob matches name part by name part, so
 `"encoder.layer.*"` is every layer and none of what is inside one. A module may return a tensor, a tuple with `None`s,
 a dict-like ModelOutput or any nesting of them; the *hidden state* is the first tensor in it.
+
+A block sees the passes of its own thread alone, so that two measurements on one model do not mix.
 """
 
 import copy
 import difflib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -190,9 +193,11 @@ def _hooked(model: nn.Module, hooks: Mapping[str, Callable[[str, Tensor], Tensor
     """A hook gets the name and the hidden state of each site that runs; what it returns, if not None, replaces it."""
     matches = {pattern: resolve(model, pattern) for pattern in hooks}
     chosen = {site: (module, hooks[pattern]) for pattern, found in matches.items() for site, module in found.items()}
-    fired = set()
+    fired, caller = set(), threading.get_ident()
 
     def call(site: str, hook: Callable, _module, _args, output):
+        if threading.get_ident() != caller:
+            return None  # another thread's pass, which has blocks of its own
         hidden = hidden_state(output)
         if hidden is None:
             raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")

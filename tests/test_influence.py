@@ -220,6 +220,14 @@ def test_two_threads_on_one_model_do_not_mix(exact_model):
             together = list(pool.map(lambda text: layer_influence(exact_model, text).values, texts))
             assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
+    def noise(text):
+        return noise_response(exact_model, text, position=1, observe="encoder.layer.*", samples=5).mean
+
+    alone = [noise(text) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            assert all(torch.equal(a, b) for a, b in zip(alone, pool.map(noise, texts), strict=True))
+
 
 def test_another_threads_pass_in_the_middle_is_not_taken(exact_model, ids):
     """Deterministic: a second thread runs the model while the first is inside its own pass."""
