@@ -7,8 +7,12 @@ from pathlib import Path
 import matplotlib
 import nbformat
 import pytest
+import torch
 from matplotlib.testing.compare import compare_images
 from nbclient import NotebookClient
+from transformers import BertConfig, BertModel
+
+from helpers import load_bert
 
 ROOT = Path(__file__).parents[1]
 # drawn, but not compared, as those with "seconds" in their name: float32 rounding is another on another processor
@@ -30,11 +34,64 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
+    shown = "".join(str(output) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    assert "✗" not in shown, re.findall(r"✗[^\n<]*", shown)
     names = figures_of(notebook)
     assert sorted(file.stem for file in tmp_path.glob("*.png")) == sorted(names)
     for name in names:
         if "seconds" not in name and name not in ROUNDING:
             compare_with_committed(tmp_path / f"{name}.png")
+
+
+PAIR = (
+    "The old bridge over the river was closed for repairs in March, and nobody in the village knew for how long it "
+    "would stay that way.",
+    "People now take the ferry, which leaves every hour from the small harbour behind the church, or they drive all the "
+    "way around the lake.",
+)
+INPUTS = {  # what a reader may type into the parameters cell
+    "another sentence": {
+        "TEXT": "Marie Curie discovered polonium and radium while working in Paris.",
+        "WORD": "radium",
+    },
+    "three words": {"TEXT": "Hi there.", "WORD": "there"},
+    "a pair": {"TEXT": PAIR, "WORD": "ferry"},
+    "a random model of another shape": {"MODEL": "tiny"},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_directory(tmp_path_factory):
+    """Four layers, 48 wide, three heads, saved as a reader would save a model."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    config = BertConfig(hidden_size=48, num_attention_heads=3, num_hidden_layers=4, intermediate_size=96)
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    load_bert()[1].save_pretrained(folder)
+    return folder
+
+
+@each
+def test_runs_on_other_inputs(path, tmp_path, monkeypatch, tiny_directory):
+    """No error; a claim that does not hold there is a result. One kernel, emptied between the inputs."""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    if not parameters:
+        pytest.skip("takes no parameters")
+    assert parameters == code[:1]
+    given = set(re.findall(r"^([A-Z]+) = ", parameters[0].source, re.M))
+    cells = []
+    for name, changes in INPUTS.items():
+        changes = {key: str(tiny_directory) if value == "tiny" else value for key, value in changes.items()}
+        changes = {key: value for key, value in ({"EVERY": 60} | changes).items() if key in given}
+        lines = "\n".join(f"{key} = {value!r}" for key, value in changes.items())
+        cells.append(nbformat.v4.new_code_cell(f"%reset -f\n# {name}\n{parameters[0].source}\n{lines}"))
+        cells += [nbformat.v4.new_code_cell(cell.source) for cell in code[1:]]
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    changed = nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
+    NotebookClient(changed, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
 
 
 def compare_with_committed(drawn):
