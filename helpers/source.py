@@ -61,13 +61,14 @@ def show_source(obj) -> Source:
 
 def _class_in_a_cell(obj) -> tuple[list[str], int] | None:
     """Lines of a class that was defined in a notebook, where it has no file: those around one of its functions."""
-    if not isinstance(obj, type) or hasattr(sys.modules.get(obj.__module__), "__file__"):
+    if not isinstance(obj, type) or getattr(sys.modules.get(obj.__module__), "__file__", None):
         return None
     for function in filter(lambda part: isinstance(part, FunctionType), vars(obj).values()):
-        lines = linecache.getlines(function.__code__.co_filename)
+        code = inspect.unwrap(function).__code__  # transformers wraps some
+        lines = linecache.getlines(code.co_filename)
         for node in ast.walk(ast.parse("".join(lines))):
             first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0)
-            inside = first <= function.__code__.co_firstlineno <= last
+            inside = first <= code.co_firstlineno <= last
             if isinstance(node, ast.ClassDef) and node.name == obj.__name__ and inside:
                 return lines[first - 1 : last], first
     return None

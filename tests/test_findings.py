@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers import interval, locality, mark_sentence, mean_distance, outflow, read_sentences, span_influence
 
@@ -147,3 +148,41 @@ def test_a_bracket_without_a_type(minilm, tmp_path):
         read_sentences(file, minilm[1])
     with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
         mark_sentence("The [Royal Society] met.", minilm[1])
+
+
+def test_distances_that_a_sentence_does_not_have_are_unknown():
+    """NaN, which `interval` leaves out; a 0 would count as no influence."""
+    shares = locality(np.ones((2, 4, 4)), [1, 3, 4, 9])
+    assert np.allclose(shares[:, :2], 1) and np.isnan(shares[:, 2:]).all() and shares.shape == (2, 4)
+    with np.errstate(all="raise"):
+        alone = np.ones((1, 1))
+        assert (
+            np.isnan(locality(alone, [1])).all() and np.isnan(mean_distance(alone)) and np.isnan(outflow(alone)).all()
+        )
+
+
+def test_within_and_matched_are_in_units_of_the_mean_pair():
+    """Not only their ratio: sums over many pairs would weigh long spans more in `interval(within, over=matched)`."""
+    planted = np.ones((10, 10))
+    planted[np.ix_([1, 2, 3], [1, 2, 3])] = 3.0
+    off = planted[gaps(10) > 0].mean()
+    for spans in ([[1, 2]], [[1, 2, 3]], [[1, 2, 3], [6, 7]]):
+        pairs = sum(len(span) * (len(span) - 1) for span in spans)
+        inside = sum(planted[i, j] for span in spans for i in span for j in span if i != j) / pairs
+        within, matched = span_influence(planted, spans)
+        assert within == pytest.approx(inside / off) and matched == pytest.approx(1 / off, rel=0.35)
+
+
+def test_lists_and_tensors_are_as_good_as_arrays():
+    matrix = np.random.default_rng(0).random((6, 6))
+    tensor = torch.tensor(matrix, requires_grad=True)
+    for statistic in (mean_distance, outflow, lambda m: locality(m, (1, 2)), lambda m: span_influence(m, [(1, 2)])):
+        expected = statistic(matrix)
+        for same in (matrix.tolist(), tensor):
+            assert np.allclose(statistic(same), expected)
+        assert np.allclose(statistic(tensor.bfloat16()), expected, rtol=0.02)
+    assert np.allclose(interval(tensor), interval(matrix))
+    allowed = [1, 1, 1, 0, 1, 1]
+    assert np.allclose(
+        span_influence(matrix, [[1, 2]], allowed), span_influence(matrix, [[1, 2]], np.array(allowed) > 0)
+    )

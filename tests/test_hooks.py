@@ -2,12 +2,12 @@ from collections import namedtuple
 
 import pytest
 import torch
-from conftest import snapshot
+from conftest import snapshot, tiny_bert
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from helpers import SiteError, edit, record
-from helpers.hooks import hidden_state, replace_hidden_state
+from helpers.hooks import hidden_state, replace_hidden_state, resolve
 
 Pair = namedtuple("Pair", "first second")
 H, NEW = torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
@@ -189,3 +189,21 @@ def test_a_shared_module_fires_wherever_it_is_used():
     with record(model, "2") as trace:
         model(H)
     assert len(trace.firings["2"]) == 2
+
+
+def test_short_names_in_a_model_with_a_head(ids):
+    """What `record` takes without the head's prefix can be read back without it."""
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM(tiny_bert().config).eval()
+    with record(model, ["embeddings", "bert.encoder.layer.*", "cls"]) as trace:
+        model(**ids)
+    assert list(trace) == ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "cls"]
+    for site in ("embeddings", "encoder.layer.1", "cls"):
+        full = site if site == "cls" else f"bert.{site}"
+        assert site in trace and full in trace and site in trace.firings
+        assert trace[site] is trace[full] is trace.get(site) is trace.firings[site][0]
+    assert "pooler" not in trace and trace.get("pooler") is None
+    with pytest.raises(SiteError, match="'encoder.layer.9' fired 0 times"):
+        trace["encoder.layer.9"]
+    assert list(resolve(model, "encoder.layer.0")) == list(resolve(model, "bert.encoder.layer.0"))

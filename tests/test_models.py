@@ -3,9 +3,11 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from conftest import tiny_bert
+from transformers.utils import logging
 
-from helpers import encode, load_bert, models
+from helpers import Sentence, encode, layer_stack, load_bert, models, noise_response
 
 
 def test_bundled_model_is_the_published_one(minilm):
@@ -126,3 +128,86 @@ def test_weights_without_a_pooler_or_with_a_head_are_welcome(tmp_path, minilm):
     minilm[1].save_pretrained(tmp_path)
     loaded = load_bert(tmp_path)[0].encoder.layer[1].output.dense.weight
     assert torch.equal(loaded, model.bert.encoder.layer[1].output.dense.weight)
+
+
+SMALL = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
+DISTILLED = dict(dim=8, n_heads=2, n_layers=2, hidden_dim=16)
+KINDS = {"Bert": {}, "MPNet": {}, "DistilBert": {}, "Albert": {"embedding_size": 8}, "Roberta": {}, "XLMRoberta": {}}
+
+
+def random_model(kind):
+    settings = DISTILLED if kind == "DistilBert" else SMALL | KINDS[kind]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**settings, vocab_size=30527, max_position_embeddings=40)
+    return getattr(transformers, f"{kind}Model")(config).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, minilm):
+    """Transformers makes up a tokenizer that knows no word, or fails in as many ways as there are tokenizers."""
+    model = random_model(kind)
+    model.save_pretrained(tmp_path)
+    message = rf"tokenizer's files in '{tmp_path}', got .* with tokenizer.save_pretrained\('{tmp_path}'\)"
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        load_bert(tmp_path)
+    minilm[1].save_pretrained(tmp_path)  # any tokenizer serves: the refusal was about the missing one
+    loaded, tokenizer = load_bert(tmp_path)
+    sentence = encode(tokenizer, "Hello world!")
+    assert len(sentence.tokens) == 5 and "[UNK]" not in sentence.tokens
+    assert torch.equal(loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state)
+    assert tokenizer.model_max_length == models.positions(model) <= 40
+    assert noise_response(loaded, sentence, position=1, observe="embeddings", samples=2).mean.shape == (1, 5)
+
+
+def test_a_broken_tokenizer_is_refused_by_name(tmp_path, minilm):
+    tiny_bert(vocab_size=30522).save_pretrained(tmp_path)
+    minilm[1].save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"(?s)expected the tokenizer's files in .*tokenizer.save_pretrained"):
+        load_bert(tmp_path)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_transformers_speaks_as_before_after_loading(tmp_path, fails, minilm):
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        for chosen in (logging.INFO, logging.CRITICAL):
+            logging.set_verbosity(chosen)
+            logging.enable_progress_bar()
+            if fails:
+                with pytest.raises(OSError):
+                    load_bert(tmp_path / "nothing")
+            else:
+                encode(load_bert("minilm", pretrained=False)[1], "Hello.")
+            assert logging.get_verbosity() == chosen and logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(level)
+        (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
+
+
+def test_sentences_compare_and_print_in_a_line(minilm):
+    tokenizer = minilm[1]
+    first, same, other = (encode(tokenizer, text) for text in ("The man.", "The man.", "The men."))
+    assert first == same and first != other and first != "The man."
+    assert first != Sentence(first.inputs | {"attention_mask": torch.zeros(1, 5)}, first.tokens)
+    assert repr(first) == "Sentence(5 tokens: [CLS] the man . [SEP])"
+    assert len(repr(encode(tokenizer, "word " * 400))) < 100
+
+
+def test_a_decoder_keeps_no_cache(ids):
+    """With a cache a layer that is run again would find the states of its first run."""
+    config = transformers.BertConfig(**SMALL, vocab_size=50, is_decoder=True)
+    model = transformers.BertLMHeadModel(config).eval()
+    given, _ = models.check_inputs(model, ids)
+    assert given["use_cache"] is False and "use_cache" not in ids
+    stack = layer_stack(model, ids)
+    first, again = (stack.run(1, stack.states[1][None].expand(3, -1, -1)) for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (3, 5, 8)
+
+
+def test_relative_positions_have_no_limit():
+    config = transformers.T5Config(d_model=8, d_kv=4, num_heads=2, num_layers=2, d_ff=16, vocab_size=50)
+    model = transformers.T5EncoderModel(config).eval()
+    long = {"input_ids": torch.randint(50, (1, 700), generator=torch.Generator().manual_seed(0))}
+    response = noise_response(model, long, inject="encoder.embed_tokens", position=3, observe="encoder", samples=2)
+    assert response.mean.shape == (1, 700) and response.mean.isfinite().all() and response.mean[0, 3] > 0

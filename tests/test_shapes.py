@@ -62,3 +62,17 @@ def test_nothing_is_left_behind(tiny, ids):
     before = snapshot(tiny)
     shape_table(tiny, ids)
     assert snapshot(tiny) == before
+
+
+def test_a_table_is_short_to_print_and_whole_in_a_notebook(tiny, ids):
+    table = shape_table(tiny, ids)
+    assert repr(table) == f"Table({len(table)} rows of output and shape; print it, or take .rows or .to_frame())"
+    tree = module_tree(load_bert("bert-base-uncased", pretrained=False)[0])
+    html = tree._repr_html_()
+    assert html.count("<tr") == len(tree) + 1 > 200  # every row and the head
+    assert all(f"<td>{name}</td>" in html for name, _ in tree.rows) and ">module<" in html and ">class<" in html
+    assert table == shape_table(tiny, ids) != shape_table(tiny, ids, depth=0)
+
+
+def test_a_module_without_parts_is_an_empty_table():
+    assert str(module_tree(torch.nn.Identity())) == "" and len(module_tree(torch.nn.Identity())) == 0

@@ -45,6 +45,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_memory_is_bounded(call):
     run = subprocess.run([sys.executable, "-c", SCRIPT, CALLS[call]], capture_output=True, text=True, timeout=300)

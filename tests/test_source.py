@@ -1,7 +1,12 @@
 import inspect
+import platform
+import subprocess
+import sys
 
+import nbformat
 import pytest
 import transformers
+from nbclient import NotebookClient
 from transformers.models.bert import modeling_bert
 
 from helpers import show_source
@@ -22,3 +27,43 @@ def test_source_is_the_installed_text(obj):
 def test_without_python_source(obj):
     with pytest.raises(TypeError, match="expected a class, function or module with Python source"):
         show_source(obj)
+
+
+OWN = """import transformers
+from helpers import show_source
+from transformers.models.bert.modeling_bert import BertLayer
+
+class Mine(BertLayer):
+    a = 1
+
+    def forward(self, hidden):
+        return hidden
+
+def twice(x):
+    return 2 * x
+"""
+CLASS = OWN[OWN.index("class Mine") : OWN.index("\ndef twice")].rstrip() + "\n"
+
+
+def test_source_of_ones_own_script(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(OWN + "print(show_source(Mine), end='')\nprint(show_source(twice))")
+    shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert shown == f"# __main__, mine.py, line 5\n{CLASS}# __main__, mine.py, line 11\n" + OWN[-31:] + "\n"
+
+
+def test_source_of_ones_own_notebook():
+    cells = ["%matplotlib inline\n" + OWN, "print(show_source(Mine), end='')", "show_source(Mine.forward)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    assert notebook.cells[1].outputs[0].text == f"# __main__, a notebook's cell, line 6\n{CLASS}"
+    assert "return hidden" in notebook.cells[2].outputs[0].data["text/markdown"]
+
+
+def test_source_of_a_package_without_a_version(tmp_path, monkeypatch):
+    (tmp_path / "plainpackage.py").write_text("def f():\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import plainpackage
+
+    assert str(show_source(plainpackage.f)) == "# plainpackage, plainpackage.py, line 1\ndef f():\n    return 1\n"
+    assert show_source(inspect.getsource).version == platform.python_version()  # of the standard library
