@@ -3,14 +3,13 @@
 All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
 """
 
-import warnings
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 LIMITS = ["mean", "low", "high"]
 RESULT = ["model", "text", "statistic", "kind", "layer"]  # what tells one row of a results file from another
@@ -110,27 +109,23 @@ def interval(
     >>> bool(low < mean < high), float(mean)
     (True, 4.5)
     """
-    data = tuple(np.asarray(part, dtype=float) for part in ((values,) if over is None else (values, over)))
-    if len(data[0]) < 2:
-        raise ValueError(f"expected values of at least 2 sentences to resample, got {len(data[0])}")
+    values = np.asarray(values, dtype=float)
+    over = None if over is None else np.asarray(over, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"expected values of at least 2 sentences to resample, got {len(values)}")
+    number = 2000 if comparisons == 1 else 10_000  # a wider interval rests on rarer resamples
+    drawn = np.random.default_rng(seed).integers(0, len(values), (number, len(values)))
+    drawn += len(values) * np.arange(number)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=number * len(values)).reshape(number, -1)  # each sentence is drawn
 
-    def statistic(*parts: np.ndarray, axis: int = 0) -> np.ndarray:
-        means = [np.nanmean(part, axis=axis) for part in parts]
-        return means[0] if over is None else means[0] / means[1]
+    def statistic(times: np.ndarray) -> np.ndarray:
+        mean = _weighted_mean(times, values)
+        return mean if over is None else mean / _weighted_mean(times, over)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, which is what we want to say
-        limits = bootstrap(
-            data,
-            statistic,
-            paired=over is not None,
-            axis=0,
-            confidence_level=1 - (1 - confidence) / comparisons,
-            n_resamples=2000 if comparisons == 1 else 10_000,  # a wider interval rests on rarer resamples
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        return statistic(*data), limits.low, limits.high
+    with np.errstate(invalid="ignore"):  # 0 / 0: the mean of nothing is NaN
+        tail = 50 * (1 - confidence) / comparisons
+        low, high = np.percentile(statistic(times), [tail, 100 - tail], axis=0)
+        return statistic(np.ones((1, len(values))))[0], low, high
 
 
 def results(
@@ -177,7 +172,8 @@ def results(
 def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Put `rows` into the results file in place of all that it has of the same model and text; returns the whole.
 
-    The numbers keep four digits. A file that does not exist is made.
+    The numbers keep four digits. A file that does not exist is made. With $FIGURES_DIR set, the new file is written
+    there and `path` stays as it is.
     """
     path = Path(path)
     rows = rows.round({"depth": 3}).assign(**{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS})
@@ -186,7 +182,7 @@ def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
         mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
         rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
     rows = rows.sort_values(RESULT[:2], kind="stable", ignore_index=True)
-    rows.to_csv(path, index=False)
+    rows.to_csv(Path(os.environ.get("FIGURES_DIR", path.parent)) / path.name, index=False)
     return rows
 
 
@@ -222,6 +218,12 @@ def _compare(matrix: np.ndarray, these: np.ndarray, those: np.ndarray) -> tuple[
             count += here.sum()
     scale = _mean(matrix, gap > 0) * (count or np.nan)
     return found / scale, matched / scale
+
+
+def _weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[resample, sentence] and [sentence, ...] to [resample, ...]; NaNs are left out."""
+    known = ~np.isnan(values)
+    return np.tensordot(weights, np.where(known, values, 0), 1) / np.tensordot(weights, known, 1)
 
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
