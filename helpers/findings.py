@@ -3,6 +3,7 @@
 All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
 """
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -197,7 +198,8 @@ def results(
 def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Put `rows` into the results file in place of all that it has of the same model and text; returns the whole.
 
-    The numbers keep four digits. A file that does not exist is made.
+    The numbers keep four digits. A file that does not exist is made. With $FIGURES_DIR set, the new file is written
+    there and `path` stays as it is.
     """
     path = Path(path)
     rows = rows.round({"depth": 3}).assign(**{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS})
@@ -206,7 +208,7 @@ def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
         mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
         rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
     rows = rows.sort_values(RESULT[:2], kind="stable", ignore_index=True)
-    rows.to_csv(path, index=False)
+    rows.to_csv(Path(os.environ.get("FIGURES_DIR", path.parent)) / path.name, index=False)
     return rows
 
 

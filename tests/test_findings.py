@@ -3,10 +3,22 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from helpers import interval, locality, mark_sentence, mean_distance, outflow, read_sentences, span_influence
+from helpers import (
+    interval,
+    locality,
+    mark_sentence,
+    mean_distance,
+    outflow,
+    reach,
+    read_sentences,
+    replace_results,
+    results,
+    span_influence,
+)
 
 SENTENCES = Path(__file__).parents[1] / "notebooks" / "sentences.txt"
 LENGTHS = range(8, 28)
@@ -81,12 +93,77 @@ def test_span_compares_with_eligible_words_only():
     assert span_ratio(matrix, [[1, 2]], eligible) == pytest.approx(1)
 
 
+def test_span_filters_both_sides():
+    matrix = np.ones((9, 9))
+    matrix[:, 2] = matrix[2, :] = 0.1  # a quiet word inside the span, as "of" is in a name
+    eligible = np.arange(9) != 2
+    assert span_ratio(matrix, [[1, 2, 3]]) < 0.9
+    assert span_ratio(matrix, [[1, 2, 3]], eligible) == pytest.approx(1)
+    assert np.isnan(span_ratio(matrix, [[1, 2]], eligible))  # one word is left
+
+
+def test_names_against_phrases():
+    fading = np.exp(-gaps(14) / 2.0)
+    planted = fading.copy()
+    for span, times in (([3, 4], 3.0), ([8, 9, 10], 2.0)):
+        planted[np.ix_(span, span)] *= times
+    within, matched = span_influence(planted, [[3, 4]], against=[[8, 9, 10]])
+    assert within / matched == pytest.approx(1.5)  # three times against twice, at distance 1
+    assert np.isnan(span_influence(planted, [[3, 4]], against=[])[0])
+
+
+def reach_ratio(*arguments, **options):
+    sent, matched = reach(*arguments, **options)
+    return sent / matched
+
+
+def test_planted_reach():
+    planted = np.ones((2, 12, 12))
+    planted[1, :, 5] = 4.0  # word 5 sends four times as much, in layer 1
+    word = np.arange(12) == 5
+    ratio = reach_ratio(planted, word)
+    assert ratio[0] == pytest.approx(1) and 2.5 < ratio[1] < 4  # it is among those it is compared with
+    assert reach_ratio(planted, ~word)[1] < 1
+    assert reach_ratio(planted, np.ones(12, dtype=bool)) == pytest.approx(np.ones(2))
+    planted[1, 6:, 5] = 1.0  # now only what comes before it hears it
+    assert reach_ratio(planted, word)[1] > 1.5 and reach_ratio(planted, word, later=True)[1] == pytest.approx(1)
+
+
+def test_reach_is_matched_for_distance():
+    fading = np.exp(-gaps(15) / 1.5)  # neighbours hear most, so a word at the end reaches little on the whole
+    for place in (0, 7, 14):
+        assert reach_ratio(fading, np.arange(15) == place) == pytest.approx(1)
+    assert reach_ratio(fading, np.arange(15) == 13, later=True) == pytest.approx(1)
+    assert np.isnan(reach_ratio(fading, np.arange(15) == 14, later=True))  # nothing comes after it
+    assert np.isnan(reach_ratio(fading, np.zeros(15, dtype=bool)))
+
+
+def test_reach_of_a_special_token_is_that_on_words():
+    words = np.pad(np.ones(8, dtype=bool), 1)
+    matrix = np.ones((10, 10))
+    matrix[1:-1, 0] = 6.0  # the first token reaches every word
+    matrix[0, :] = matrix[-1, :] = 50.0  # what it hears does not matter
+    assert reach_ratio(matrix, np.arange(10) == 0, words=words) == pytest.approx(6)
+    assert reach_ratio(matrix, np.arange(10) == 9, words=words) == pytest.approx(1)
+    assert reach_ratio(matrix, words, words=words) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_null_is_one(seed):
     maps = random_maps(seed)
     assert covers_one([locality(m, [1, 2, 3, 4, 5]) for m in maps]).mean() >= 0.7
     assert covers_one([mean_distance(m) for m in maps]).all()
     within, matched = zip(*(span_influence(m, [[2, 3, 4], [6, 7]]) for m in maps), strict=True)
+    _, low, high = interval(within, over=matched, confidence=0.99)
+    assert ((low <= 1) & (high >= 1)).all()
+    rng = np.random.default_rng(seed)
+    for later in (False, True):  # three words anywhere
+        pairs = [reach(m, rng.permutation(m.shape[-1]) < 3, later=later) for m in maps]
+        sent, matched = zip(*pairs, strict=True)
+        _, low, high = interval(sent, over=matched, confidence=0.999)
+        assert ((low <= 1) & (high >= 1)).all()
+    pairs = [span_influence(m, [[2, 3]], against=[[5, 6, 7]]) for m in maps]
+    within, matched = zip(*pairs, strict=True)
     _, low, high = interval(within, over=matched, confidence=0.99)
     assert ((low <= 1) & (high >= 1)).all()
 
@@ -102,10 +179,32 @@ def test_the_span_statistic_is_not_biased():
     assert np.mean(estimates) == pytest.approx(1, abs=0.02) and np.mean(ratios) > 1.05
 
 
+def test_reach_is_not_biased():
+    estimates = []
+    for seed in range(50):
+        rng, pairs = np.random.default_rng(seed), []
+        for m in random_maps(seed):
+            pairs.append([reach(m, rng.permutation(m.shape[-1]) < 3, later=later) for later in (False, True)])
+        sent, matched = np.nanmean(pairs, 0).swapaxes(0, 1)  # [later, layer] each
+        estimates.append(sent / matched)
+    assert np.mean(estimates, 0) == pytest.approx(np.ones((2, 2)), abs=0.02)
+
+
 def test_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=40), seed=i) for i in range(200))]
     assert 0.89 <= np.mean(hits) <= 0.98
+
+
+def test_a_family_of_intervals_covers_together():
+    rng = np.random.default_rng(1)
+    alone, together = [], []
+    for seed in range(40):
+        values = rng.normal(size=(120, 12))
+        for found, comparisons in ((alone, 1), (together, 12)):
+            _, low, high = interval(values, comparisons=comparisons, seed=seed)
+            found.append(((low <= 0) & (high >= 0)).all())
+    assert np.mean(alone) < 0.75 < 0.85 <= np.mean(together)
 
 
 def test_interval_leaves_nans_out_and_wants_two_sentences():
@@ -116,6 +215,29 @@ def test_interval_leaves_nans_out_and_wants_two_sentences():
     assert all(np.allclose(part, 2) for part in doubled)
     with pytest.raises(ValueError, match="at least 2 sentences to resample, got 1"):
         interval(np.array([1.0]))
+
+
+def test_results_and_their_file(tmp_path):
+    rng = np.random.default_rng(0)
+    one, few = rng.normal(1, 0.1, size=(10, 3)), np.full((10, 3), np.nan)
+    few[0] = 2.0
+    rows = results("tiny", "ours", "made up", {"one": one, "pair": np.stack([2 * one, one], 1), "few": few})
+    assert rows.groupby("kind")["n"].first().to_dict() == {"one": 10, "pair": 10, "few": 1}
+    mean, low, high = interval(one)
+    assert np.allclose(rows[rows.kind == "one"][["mean", "low", "high"]], np.stack([mean, low, high], 1))
+    assert np.allclose(rows[rows.kind == "pair"][["mean", "low", "high"]], 2)
+    assert rows[rows.kind == "few"][["low", "high"]].isna().all().all() and rows.depth.tolist()[:3] == [1 / 3, 2 / 3, 1]
+    assert results("tiny", "ours", "made up", {"one": one[:1]})["mean"].notna().all()  # one sentence: a mean, no limits
+
+    file = tmp_path / "findings.csv"
+    replace_results(file, rows)
+    other = replace_results(file, rows.assign(model="other"))
+    again = replace_results(file, rows.assign(mean=7.0).head(2))
+    assert len(other) == 18 and len(again) == 11 and (again[again.model == "tiny"]["mean"] == 7).all()
+    assert again[again.model == "other"].equals(other[other.model == "other"].reset_index(drop=True).set_axis(range(9)))
+    assert (
+        pd.read_csv(file).equals(again) and not again.duplicated(["model", "text", "statistic", "kind", "layer"]).any()
+    )
 
 
 def test_the_sentence_file_is_what_it_says(minilm):

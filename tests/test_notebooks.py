@@ -46,8 +46,8 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
 PAIR = (
     "The old bridge over the river was closed for repairs in March, and nobody in the village knew for how long it "
     "would stay that way.",
-    "People now take the ferry, which leaves every hour from the small harbour behind the church, or they drive all the "
-    "way around the lake.",
+    "People now take the ferry, which leaves every hour from the small harbour behind the church, or they drive a very "
+    "long way around the lake.",
 )
 INPUTS = {  # what a reader may type into the parameters cell
     "another sentence": {
