@@ -120,9 +120,10 @@ function render({ model, el }) {
     return (comparing ? CHANGE : VIRIDIS)[Math.round(255 * Math.min(Math.max(place, 0), 1))];
   }
 
-  function dye(node, rgb) {
+  function dye(node, rgb) { // and letters that stand out: black or white, by luminance
+    const [r, g, b] = (rgb || [0, 0, 0]).map(part => (part / 255) ** 2.2);
     node.style.background = rgb ? `rgb(${rgb})` : "";
-    node.style.color = !rgb ? "" : 0.3 * rgb[0] + 0.59 * rgb[1] + 0.11 * rgb[2] > 125 ? "#000" : "#fff";
+    node.style.color = !rgb ? "" : 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
   }
 
   // ---- what new numbers or a switch build anew
@@ -151,7 +152,7 @@ function render({ model, el }) {
     }));
     if (!scale.high) scale.least = scale.high = 1;
     scale.low = Math.max(scale.least, scale.high / 1e4) * (scale.least === scale.high ? 0.1 : 1);
-    at.note.textContent = [data.title, second.note].filter(Boolean).join(" – ");
+    at.note.textContent = [!model.get("live") && data.title, second.note].filter(Boolean).join(" – ");
     at.sentence.replaceChildren(...groups.map((_, i) => make("button", { "data-word": i, "data-key": `word ${i}`,
       title: name(i), "aria-label": name(i) }, label(i))));
     for (const draw of [drawMap, drawLayers, drawLegend, paint]) draw();
@@ -225,7 +226,11 @@ function render({ model, el }) {
       dye(cell, shade(shown, to, from));
       cell.setAttribute("aria-label", `${name(from)} → ${name(to)}: ${digits(shown.values[to][from])}`);
     });
+    if (coloured !== shown && !at.lines.hidden) drawLines(shown);
     coloured = shown;
+    for (const { dataset: { cell, word: own, side }, classList } of at.lines.querySelectorAll("[data-cell], [data-word]"))
+      classList.toggle("bv-mine", cell ? (sends ? cell % n : Math.floor(cell / n)) === focus
+        : Number(own) === focus && side === controls.direction);
     mark([...at.sentence.children], word, "aria-pressed");
     [...at.sentence.children].forEach((node, i) => {
       dye(node, i === focus ? null : shade(shown, sends ? i : focus, sends ? focus : i));
@@ -239,22 +244,18 @@ function render({ model, el }) {
       : !hovered ? `Point at a word to see what it ${controls.direction}; click to keep it.`
       : whole ? `${name(focus)} ${sends ? "sends most to" : "receives most from"} ${three(list, focus)}.`
       : says(row, line, shown);
-    if (!at.lines.hidden) drawLines(shown, focus, sends);
   }
 
-  function drawLines(panel, focus, sends) { // left sends, right receives; wide where the colour scale is high
+  function drawLines(panel) { // left sends, right receives; wide where the colour scale is high
     const n = groups.length, step = n > 32 ? 14 : 22, y = i => step * (i + 0.7), drawn = [];
-    const side = (x, anchor, title, mine) => [make("text", { x, y: 0, "text-anchor": anchor }, title),
-      ...groups.map((_, i) => make("text", { x, y: y(i) + 4, "text-anchor": anchor, "data-word": i,
-        class: mine && i === focus ? "bv-mine" : "" }, label(i)))];
-    for (let i = 0; i < n * n; i++) {
-      const [t, s] = [Math.floor(i / n), i % n], mine = (sends ? s : t) === focus;
-      if ((mine || n < 25) && shade(panel, t, s)) drawn.push(make("line", { x1: 130, y1: y(s), x2: 290, y2: y(t),
-        "data-cell": i, class: mine ? "bv-mine" : "", "stroke-width": 0.3 + 7 * high(panel.values[t][s]) ** 2 }));
-    }
-    at.lines.replaceChildren(make("svg", { viewBox: `0 -14 420 ${step * n + 20}`, role: "img", "aria-label": "Lines " +
-      `from the words that send, left, to those that receive, right. ${inWords()}` }, ...drawn,
-    ...side(122, "end", "sends", sends), ...side(298, "start", "receives", !sends)));
+    const side = (x, anchor, title) => [make("text", { x, y: 0, "text-anchor": anchor }, title), ...groups.map((_, i) =>
+      make("text", { x, y: y(i) + 4, "text-anchor": anchor, "data-word": i, "data-side": title }, label(i)))];
+    for (let i = 0; i < n * n; i++) if (shade(panel, Math.floor(i / n), i % n)) drawn.push(make("line", { "data-cell": i,
+      x1: 130, y1: y(i % n), x2: 290, y2: y(Math.floor(i / n)),
+      "stroke-width": 0.3 + 7 * high(panel.values[Math.floor(i / n)][i % n]) ** 2 }));
+    at.lines.replaceChildren(make("svg", { viewBox: `0 -14 420 ${step * n + 20}`, role: "img", class: n > 24 ? "bv-many" : "",
+      "aria-label": "Lines from the words that send, left, to those that receive, right" }, ...drawn,
+    ...side(122, "end", "sends"), ...side(298, "start", "receives")));
   }
 
   function drawTrend(panel, t, s) { // the pair over the layers

@@ -16,21 +16,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from .influence import Influence
 from .models import MARKS
-from .plots import heatmap
 
-MAX_TOKENS = 64  # what a picture can label
-THROUGH = "all"  # the layer that stands for the way through all of them
-SPECIAL = re.compile(r"^(\[(CLS|SEP|PAD|MASK)\]|</?s>|<pad>|<mask>)$")
 HERE = Path(__file__).parent
+MAX_TOKENS = 64  # what a picture can label
+SPECIAL = re.compile(r"^(\[(CLS|SEP|PAD|MASK)\]|</?s>|<pad>|<mask>)$")
+SWITCHES: dict[str, tuple] = {  # what each may be, the default first
+    "direction": ("sends", "receives"),  # what is asked of the selected word
+    "drawing": ("map", "lines"),
+    "own": (False, True),  # show each position's influence on itself
+    "special": (True, False),  # show [CLS], [SEP] and their like
+    "log": (True, False),  # logarithmic colours
+    "words": (False, True),  # join word pieces; the squared norms of their blocks add up
+    "difference": (True, False),  # colours show the second relative to the first
+}
 
 
 @dataclass(frozen=True)
 class View:
-    """What `view` returns; a notebook shows it. `.page` is one html file as text, `.figure` a picture of the same."""
+    """What `view` returns; a notebook shows it, and `.page` is the same as one html file."""
 
     state: dict[str, Any]
 
@@ -38,34 +44,13 @@ class View:
     def page(self) -> str:
         # inside a script element no "<" may remain, and with ASCII alone there is no question of encodings
         state = json.dumps(self.state, allow_nan=False).replace("<", "\\u003c")
-        title = html.escape(self.state["data"]["title"] or "Influence")
         css, js, page = ((HERE / name).read_text("utf-8") for name in ("view.css", "view.js", "page.html"))
+        title = html.escape(self.state["data"]["title"] or "Influence")
         return Template(page).substitute(title=title, css=css, js=js, state=state)
 
-    @property
-    def figure(self) -> Figure:
-        """The map of the selected layer, as `heatmap` draws it, for where no script runs."""
-        data, settings, layer = self.state["data"], self.state["settings"], self.state["selected"][0]
-        seq, depth = len(data["tokens"]), len(data["layers"])
-        values = _decoded(data["values"], depth, seq)
-        if self.state["through"]:
-            values = np.concatenate([values, _decoded(self.state["through"]["values"], 1, seq)])
-        kept = [i for i in range(seq) if settings["special"] or i not in data["special"]]
-        values = values[:, kept][:, :, kept]
-        if not settings["own"]:
-            values[:, range(len(kept)), range(len(kept))] = np.nan
-        least, most = np.nanmin(values[values > 0], initial=np.inf), np.nanmax(values, initial=0)
-        limits = (max(least, most / 1e4), most) if settings["log"] else (0, most)
-        where = "through all layers" if layer == THROUGH else data["layers"][layer]
-        title = "\n".join(filter(None, [data["title"], where]))
-        matrix = values[-1 if layer == THROUGH else layer]
-        return heatmap(matrix, [data["tokens"][i] for i in kept], title=title, log=settings["log"], limits=limits)
-
     def _repr_html_(self) -> str:
-        return (
-            '<iframe class="bv-frame" title="Influence of words on words" style="width: 100%; height: 40em; border: 0" '
-            f'srcdoc="{html.escape(self.page)}">Run all cells to see the view.</iframe>'
-        )
+        style = 'style="width: 100%; height: 40em; border: 0" title="Influence of words on words"'
+        return f'<iframe {style} srcdoc="{html.escape(self.page)}">Run all cells to see the view.</iframe>'
 
     def __repr__(self) -> str:
         return "View (run this cell to see it)"
@@ -83,43 +68,27 @@ def view(
     layer: int | str = 0,
     target: int | None = None,
     source: int | None = None,
-    direction: str = "sends",
-    drawing: str = "map",
-    own: bool = False,
-    special: bool = True,
-    log: bool = True,
-    words: bool = False,
-    difference: bool = True,
+    **switches: bool | str,
 ) -> View:
-    """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`.
+    """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`, 64 at most.
 
-    `paths` and `heads` have one member per layer: `LayerJacobian.paths()` and `.heads()`. Of `through`, a
-    `downstream_influence`, the last layer is shown beside the single ones. `second` is the influence in another
-    sentence or of another model with as many layers, shown relative to the first on aligned words.
+    `paths` and `heads` have a member per layer, `LayerJacobian.paths()` and `.heads()`. The last layer of `through`, a
+    `downstream_influence`, is shown beside the single ones. `second` is the influence in another sentence or another
+    model, shown relative to the first on aligned words. `layer` (or "all", for `through`), `source` (default: the first
+    word) and `target` (default: what that sends most to) are selected at first; `switches` are those of `SWITCHES`.
 
-    Selected at first are `layer` (a number, or "all" for `through`), `source` (default: the first word) and `target`
-    (default: what the source sends most to). The switches: `direction` "sends" or "receives", `drawing` "map" or
-    "lines", `own` position shown, `special` tokens shown, `log` colours, `words` joins word pieces (squared norms add
-    up), `difference` shows the second relative to the first. Positions that were not measured are grey.
+    Positions that were not measured are grey. Raises `ValueError` for values that do not fit the tokens or are no
+    squared norms, and for a selection or a switch that is not there.
 
-    Raises `ValueError` for values that do not fit the tokens, are negative or infinite, for more than 64 tokens, and
-    for a selection that is not there.
-
-    >>> shown = view(np.ones((2, 3, 3)), ["a", "b", "c"], source=1)
+    >>> shown = view(np.ones((2, 3, 3)), ["a", "b", "c"], source=1, drawing="lines")
     >>> shown.state["selected"], "<iframe" in shown._repr_html_()
     ([0, 0, 1], True)
     """
+    for name, value in switches.items():
+        if value not in SWITCHES.get(name, ()):
+            raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
     values, stderr, tokens, layers = _measured(influence, tokens)
-    settings = dict(direction=direction, drawing=drawing, own=own, special=special, log=log, words=words)
-    if direction not in ("sends", "receives") or drawing not in ("map", "lines"):
-        raise ValueError(f"expected sends or receives, map or lines, got {direction!r} and {drawing!r}")
-    if not {len(part) for part in (paths, heads) if part is not None} <= {len(layers)}:
-        raise ValueError(f"expected paths and heads with a member for each of {len(layers)} layers")
-    why = {
-        str(number): reason(None if paths is None else paths[number], None if heads is None else heads[number])
-        for number in range(len(layers) if paths or heads is not None else 0)
-    }
-    special_ones = [i for i, token in enumerate(tokens) if SPECIAL.match(token)]
+    special = [i for i, token in enumerate(tokens) if SPECIAL.match(token)]
     data: dict[str, Any] = {
         "of": "",
         "title": title,
@@ -127,92 +96,80 @@ def view(
         "tokens": tokens,
         "words": _words(tokens),
     }
-    data |= {"special": special_ones, "layers": layers, "values": encoded(values), "stderr": encoded(stderr)}
-    whole: dict[str, Any] = {}
+    data |= {"special": special, "layers": layers, "values": encoded(values), "stderr": encoded(stderr)}
+    if {len(part) for part in (paths, heads) if part is not None} - {len(layers)}:
+        raise ValueError(f"expected paths and heads with a member for each of {len(layers)} layers")
+    nothing = [None] * len(layers)
+    reasons = map(reason, nothing if paths is None else paths, nothing if heads is None else heads)
     matrices: dict[int | str, np.ndarray] = dict(enumerate(values))
+    whole: dict[str, Any] = {}
     if through is not None:
-        found, errors, *_ = _measured(through, tokens)
+        found, errors, *_ = _measured(through, None)
+        matrices["all"] = found[-1]
         whole = {"of": "", "values": encoded(found[-1]), "stderr": encoded(errors if errors is None else errors[-1])}
-        matrices[THROUGH] = found[-1]
     if layer not in matrices:
-        raise ValueError(f"expected a layer from {list(matrices)}, got {layer!r}; 'all' needs `through`")
-    chosen = _chosen(matrices[layer], special_ones, target, source)
-    other = {} if second is None else _compared(values, tokens, *_measured(second, None))
-    start = {"settings": settings | {"difference": difference}, "selected": [layer, *chosen]}
-    parts = {"data": data, "why": {"of": "", "layers": why}, "through": whole, "second": other}
+        raise ValueError(f"expected one of the layers {list(matrices)}, got {layer!r}; 'all' needs `through`")
+    settings = {name: choices[0] for name, choices in SWITCHES.items()} | switches
+    start = {"settings": settings, "selected": [layer, *_chosen(matrices[layer], special, target, source)]}
+    parts = {"data": data, "through": whole, "why": {"of": "", "layers": {str(i): r for i, r in enumerate(reasons)}}}
+    parts["second"] = {} if second is None else _compared(values, tokens, *_measured(second, None))
     return View({"live": False, "status": {"state": "ready"}, "initial": start} | start | parts)
 
 
 def save_page(influence: Influence | View, path: str | Path) -> Path:
-    """Write an influence, or what `view` returned, as one html file that needs no network; returns its path.
-
-    >>> import tempfile
-    >>> shown = view(np.ones((2, 3, 3)), ["a", "b", "c"])
-    >>> save_page(shown, Path(tempfile.mkdtemp()) / "page.html").stat().st_size < 50_000
-    True
-    """
+    """Write an influence, or what `view` returned, as one html file that needs no network; returns its path."""
     path = Path(path)
     path.write_text((influence if isinstance(influence, View) else view(influence)).page, "utf-8")
     return path
 
 
-def align(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None, int | None]]:
-    """Pairs of positions, None where a token has no partner; equal tokens first, replaced ones in their order.
+def align(first: Sequence[str], second: Sequence[str]) -> dict[int, int]:
+    """Positions of `first` and their partners in `second`: equal tokens, then replaced ones in their order.
 
     >>> align(["a", "b", "c"], ["a", "x", "y", "c"])
-    [(0, 0), (1, 1), (None, 2), (2, 3)]
+    {0: 0, 1: 1, 2: 3}
     """
-    pairs: list[tuple[int | None, int | None]] = []
-    for _, a, a_end, b, b_end in difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
-        for step in range(max(a_end - a, b_end - b)):
-            pairs.append((a + step if a + step < a_end else None, b + step if b + step < b_end else None))
-    return pairs
-
-
-def encoded(values: Any) -> str | None:
-    """Base64 of little-endian float32, which a browser reads in milliseconds."""
-    return None if values is None else base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode()
+    blocks = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+    return {a: b for _, *ends in blocks for a, b in zip(range(*ends[:2]), range(*ends[2:]), strict=False)}
 
 
 def reason(paths: Mapping[str, Any] | None, heads: Any | None) -> dict[str, Any]:
     """The paths and the heads of one layer, for the browser."""
-    return {
-        "paths": {name: encoded(part) for name, part in (paths or {}).items()},
-        "heads": encoded(heads),
-        "count": 0 if heads is None else len(heads),
-    }
+    count = 0 if heads is None else len(heads)
+    return {"paths": {k: encoded(v) for k, v in (paths or {}).items()}, "heads": encoded(heads), "count": count}
+
+
+def encoded(values: Any) -> str | None:
+    """Base64 of little-endian float32, which a browser reads in milliseconds."""
+    return None if values is None else base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()
 
 
 def check_length(tokens: Sequence[str]) -> None:
     if not 1 <= len(tokens) <= MAX_TOKENS:
-        told = f"{len(tokens)} tokens; the view labels up to {MAX_TOKENS}. Shorten it, or use layer_influence."
-        raise ValueError(told if tokens else "expected tokens, got none")
+        raise ValueError(
+            f"{len(tokens)} tokens; the view labels 1 to {MAX_TOKENS}. Shorten it, or use layer_influence."
+        )
 
 
 def _measured(influence: Any, tokens: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray | None, list, list]:
-    """Values and standard errors [layer, seq, seq], NaN at positions that were not measured; tokens; layers' names."""
+    """Values and standard errors [layer, seq, seq], NaN where nothing was measured; tokens; names of the layers."""
     if not isinstance(influence, Influence):
         if tokens is None:
             raise ValueError("expected the tokens beside an array [layer, target, source], got none")
-        every = list(range(len(tokens)))
-        names = [f"layer.{number}" for number in range(len(influence))]
+        every, names = list(range(len(tokens))), [f"layer.{number}" for number in range(len(influence))]
         influence = Influence(torch.as_tensor(influence), None, list(tokens), names, "", every, every)
     check_length(influence.tokens)
-    if tokens is not None and list(tokens) != influence.tokens:
-        raise ValueError(f"expected the tokens {influence.tokens}, got {list(tokens)}")
-    layers, rows, columns = influence.layers, influence.targets, influence.sources
-    whole: list[np.ndarray | None] = [None, None]
-    for number, part in enumerate((influence.values, influence.stderr)):
-        if part is not None:
-            if list(part.shape) != (expected := [len(layers), len(rows), len(columns)]):
-                raise ValueError(f"expected values [layer, target, source] of {expected}, got {list(part.shape)}")
-            array = np.full((len(layers), len(influence.tokens), len(influence.tokens)), np.nan, np.float32)
-            array[np.ix_(range(len(layers)), rows, columns)] = part.detach().float().cpu()
-            whole[number] = array
-    values = whole[0]
-    if values is None or np.isinf(values).any() or (values < 0).any():
+    places = [list(range(len(influence.layers))), influence.targets, influence.sources]
+    if list(influence.values.shape) != (expected := [len(axis) for axis in places]):
+        raise ValueError(f"expected values [layer, target, source] of {expected}, got {list(influence.values.shape)}")
+    values, stderr = np.full((2, len(places[0]), *[len(influence.tokens)] * 2), np.nan, np.float32)
+    values[np.ix_(*places)] = influence.values.detach().float().cpu()
+    if influence.stderr is not None:
+        stderr[np.ix_(*places)] = influence.stderr.float().cpu()
+    if np.isinf(values).any() or (values < 0).any():
         raise ValueError("expected squared norms, finite and not negative; use .abs() or .square() on other values")
-    return values, whole[1], influence.tokens, [re.sub(r"^.*\.(\d+)$", r"layer \1", site) for site in layers]
+    names = [re.sub(r"^.*\.(\d+)$", r"layer \1", site) for site in influence.layers]
+    return values, None if influence.stderr is None else stderr, influence.tokens, names
 
 
 def _chosen(matrix: np.ndarray, special: list[int], target: int | None, source: int | None) -> tuple[int, int]:
@@ -221,12 +178,10 @@ def _chosen(matrix: np.ndarray, special: list[int], target: int | None, source: 
         if position is not None and position not in range(len(matrix)):
             raise ValueError(f"expected a position of the sentence, 0 to {len(matrix) - 1}, got {position!r}")
     if source is None:
-        words = [i for i in range(len(matrix)) if i not in special and not np.isnan(matrix[:, i]).all()]
-        source = words[0] if words else 0
-    if target is None:
-        others = np.where(np.arange(len(matrix)) == source, -1, np.nan_to_num(matrix[:, source], nan=-1))
-        target = int(others.argmax())
-    return target, source
+        words = (i for i, column in enumerate(matrix.T) if i not in special and not np.isnan(column).all())
+        source = next(words, 0)
+    others = np.where(np.arange(len(matrix)) == source, -1, np.nan_to_num(matrix[:, source], nan=-1))
+    return int(others.argmax()) if target is None else target, source
 
 
 def _compared(
@@ -235,26 +190,25 @@ def _compared(
     """The second one's numbers at the places of the first one's tokens, and in words how the two are related."""
     if len(layers) != len(values):
         raise ValueError(f"expected a second influence with {len(values)} layers, got {len(layers)}")
-    pairs = [(a, b) for a, b in align(tokens, second) if a is not None and b is not None]
-    equal = [a for a, b in pairs if tokens[a] == second[b]]
-    if not any(re.search(r"\w", tokens[a]) and not SPECIAL.match(tokens[a]) for a in equal):
+    partners = align(tokens, second)
+    equal = [tokens[a] for a, b in partners.items() if tokens[a] == second[b] and not SPECIAL.match(tokens[a])]
+    if not re.search(r"\w", "".join(equal)):
         return {"of": "", "note": "The second shares no word with the first: there is nothing to compare."}
-    (mine, theirs), every = zip(*pairs, strict=True), range(len(values))
-    found = np.full_like(values, np.nan)
-    found[np.ix_(every, mine, mine)] = others[np.ix_(every, theirs, theirs)]
-    told = "Compared with a second one on aligned words."
+    found, every = np.full_like(values, np.nan), range(len(values))
+    places, theirs = list(partners), list(partners.values())
+    found[np.ix_(every, places, places)] = others[np.ix_(every, theirs, theirs)]
+    told = [f"'{tokens[a]}' / '{second[b]}'" for a, b in partners.items() if tokens[a] != second[b]][:5]
+    note = "Compared with a second one on aligned words; different: " + (
+        ", ".join(told) or "only what is added or left out"
+    )
     if tokens == second:
         same = np.allclose(values, others, rtol=1e-3, equal_nan=True)
-        told = "The second is the same: every ratio is 1." if same else "The same sentence with other numbers."
-    if different := [f"'{tokens[a]}' / '{second[b]}'" for a, b in pairs if tokens[a] != second[b]]:
-        told += f" Different: {', '.join(different[:4])}{', …' if len(different) > 4 else '.'}"
-    if alone := len(tokens) + len(second) - 2 * len(pairs):
-        told += f" Without a partner: {alone}."
-    return {"of": "", "note": told, "values": encoded(found)}
-
-
-def _decoded(text: str, *shape: int) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape[0], shape[1], shape[1])
+        note = (
+            "The second is the same: every ratio is 1"
+            if same
+            else "The second is the same sentence, with other numbers"
+        )
+    return {"of": "", "note": note + ".", "values": encoded(found)}
 
 
 def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
@@ -263,7 +217,7 @@ def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
     words: list[tuple[str, list[int]]] = []
     for position, token in enumerate(tokens):
         inner = token[:1].isalnum() and token[0] not in "Ġ▁" if first_is_marked else token.startswith("##")
-        if inner and words and words[-1][0][-1].isalnum():
+        if inner and words and words[-1][0][-1:].isalnum():
             words[-1] = words[-1][0] + MARKS.sub("", token), [*words[-1][1], position]
         else:
             words.append((MARKS.sub("", token) or token, [position]))

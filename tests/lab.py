@@ -12,6 +12,10 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 SETTINGS = {  # every cell stays in the page; no questions, no news, nothing saved behind the test's back
     "notebook-extension/tracker": {"windowingMode": "none"},
     "docmanager-extension/plugin": {"autosave": False},
@@ -35,6 +39,23 @@ KERNEL_IS_IDLE = """() => {
 RUN_ALL = """limit => Promise.race([
     jupyterapp.commands.execute('notebook:run-all-cells'),
     new Promise((_, refuse) => setTimeout(() => refuse(new Error('not through after ' + limit + ' ms')), limit))])"""
+
+
+@contextlib.contextmanager
+def chromium():
+    """A browser that reaches this machine alone; without one, tests are skipped unless REQUIRE_BROWSER is set."""
+    if CHROMIUM is None:
+        absent = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
+        absent("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    network = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb", network]
+        )
+        yield browser
+        browser.close()
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ def test_a_second_sentence_stands_at_the_places_of_its_equal_words(model, minilm
     values = decoded(found["values"], (2, 8, 8))
     assert np.array_equal(values[:, 2, 4], second.values[:, 3, 5])  # world <- hello (the second)
     assert np.array_equal(values[:, 5, 1], second.values[:, 6, 1])  # word / moon <- hello
-    assert "'word' / 'moon'" in found["note"] and "Without a partner: 1" in found["note"]
+    assert "'word' / 'moon'" in found["note"]
 
 
 def test_identical_and_unrelated_inputs_are_said_to_be_so(model, minilm, influence):
@@ -149,20 +149,11 @@ def test_identical_and_unrelated_inputs_are_said_to_be_so(model, minilm, influen
     other_model = layer_influence(
         tiny_bert(vocab_size=30522, intermediate_size=8), minilm_hello(minilm), progress=quiet
     )
-    assert "The same sentence with other numbers" in view(influence, second=other_model).state["second"]["note"]
+    assert "the same sentence, with other numbers" in view(influence, second=other_model).state["second"]["note"]
 
 
 def minilm_hello(minilm):
     return encode(minilm[1], "Hello world, hello word.")
-
-
-def test_the_picture_is_the_selected_layer(influence):
-    drawn = view(influence, layer=1, special=False).figure.axes[0].collections[0].get_array().reshape(6, 6)
-    expected = influence.values[1, 1:-1, 1:-1].numpy()
-    off = ~np.eye(6, dtype=bool)
-    assert np.allclose(drawn[off], expected[off]) and drawn.mask.diagonal().all()
-    assert "through all layers" in view(influence, through=influence, layer="all", title="x").figure.axes[0].get_title()
-    assert view(np.ones((1, 3, 3)), ["[CLS]", "hi", "[SEP]"], own=True, log=False).figure.axes
 
 
 A, AB = np.ones((1, 1, 1)), ["a", "b"]
@@ -175,13 +166,12 @@ A, AB = np.ones((1, 1, 1)), ["a", "b"]
         (lambda i: view(A, AB), r"of \[1, 2, 2\], got \[1, 1, 1\]"),
         (lambda i: view(-A, ["a"]), "not negative"),
         (lambda i: view(A * np.inf, ["a"]), "finite"),
-        (lambda i: view(np.ones((1, 65, 65)), ["a"] * 65), "65 tokens; the view labels up to 64"),
-        (lambda i: view(i, AB), "expected the tokens"),
-        (lambda i: view(i, layer=7), r"expected a layer from \[0, 1\], got 7"),
+        (lambda i: view(np.ones((1, 65, 65)), ["a"] * 65), "65 tokens; the view labels 1 to 64"),
+        (lambda i: view(i, layer=7), r"expected one of the layers \[0, 1\], got 7"),
         (lambda i: view(i, layer="all"), "'all' needs `through`"),
         (lambda i: view(i, source=8), "0 to 7, got 8"),
         (lambda i: view(i, target=-1), "0 to 7, got -1"),
-        (lambda i: view(i, direction="up"), "sends or receives"),
+        (lambda i: view(i, direction="up"), "direction=.up"),
         (lambda i: view(i, heads=np.ones((3, 2, 8, 8))), "a member for each of 2 layers"),
         (lambda i: view(A, ["a"], second=i), "expected a second influence with 1 layers, got 2"),
     ],
@@ -191,9 +181,9 @@ def test_refusals(influence, call, told):
         call(influence)
 
 
-def test_alignment_uses_every_token_once_in_order():
+def test_alignment_uses_every_token_at_most_once_in_order():
     for _ in range(200):
         first, second = (RNG.choice(list("abc"), RNG.integers(9)).tolist() for _ in range(2))
         pairs = align(first, second)
-        assert [a for a, _ in pairs if a is not None] == list(range(len(first)))
-        assert [b for _, b in pairs if b is not None] == list(range(len(second)))
+        assert list(pairs) == sorted(pairs) and list(pairs.values()) == sorted(set(pairs.values()))
+    assert align(first, first) == {i: i for i in range(len(first))}

@@ -1,0 +1,242 @@
+"""`explorer`: the view of `view.py` under a text box; type a sentence, click a word, see where a disturbance goes."""
+
+import copy
+import json
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.core.getipython import get_ipython
+from torch import nn
+
+from .influence import OPTIONS, downstream_influence, layer_influence, upstream_influence
+from .layers import layer_stack
+from .models import encode
+from .view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
+
+NUMBERS = {  # what the numbers depend on
+    "text": "Beijing is the capital of China, said the man.",
+    "second": "",  # a second sentence to compare with
+    "method": "exact",  # or "jvp", random directions, or "noise"
+    "samples": 20,
+    "sigma": 0.01,  # of the noise, in units of the hidden state
+}
+KEPT_BYTES = 2**25  # of results
+MADE: list[tuple[str, str, "Explorer"]] = []  # the cell and the run that made each explorer
+
+
+class Superseded(Exception):
+    """There is newer input, or Stop was pressed, or the explorer was closed."""
+
+
+class Explorer(anywidget.AnyWidget):
+    """The widget. `.settings` and `.selected` (layer, target, source) are what is on screen, and can be set.
+
+    Messages from the browser come on several threads. Each starts a worker; workers take turns, and the turn of all but
+    the newest is over at once. They measure a copy of the modules that shares the weights, so that its hooks and those
+    of other cells do not meet.
+    """
+
+    _esm, _css = HERE / "view.js", HERE / "view.css"
+    data, why, through, second, status, settings, initial = (traitlets.Dict().tag(sync=True) for _ in range(7))
+    selected = traitlets.Tuple().tag(sync=True)
+    live = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(self, model: nn.Module, tokenizer, settings: dict[str, Any], **start: Any):
+        super().__init__(settings=settings)
+        weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self._model, self._tokenizer = copy.deepcopy(model, weights), tokenizer
+        self._kept: dict[str, tuple[int, Any]] = {}
+        self._turn, self._changed = threading.RLock(), threading.Condition()
+        self._asked = self._answered = self._current = 0
+        self._stop = self._closed = False
+        self._show(start)
+        self.initial = {"settings": self.settings, "selected": self.selected}
+        self.observe(self._note, ["settings", "selected"])
+        self.on_msg(self._message)
+
+    def _repr_mimebundle_(self, **options):
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        return {
+            **(data or {}),
+            "text/html": self.view()._repr_html_(),
+            "text/plain": "Explorer (run to use it)",
+        }, metadata
+
+    def view(self) -> View:
+        """What is on screen now, without a kernel."""
+        names = ("data", "through", "second", "selected", "initial", "settings")
+        why = self._why(range(len(self.data["layers"])))
+        return View({"live": False, "status": {"state": "ready"}, "why": why} | {n: getattr(self, n) for n in names})
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether everything that was asked for is on screen within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._answered == self._asked, timeout)
+
+    def close(self) -> None:
+        self._closed = True
+        self._kept.clear()
+        super().close()
+
+    def _message(self, _widget, content: dict, _buffers) -> None:
+        if content["wanted"] == "stop":
+            self._stop = True
+        else:
+            self.send({"page": self.view().page})
+
+    def _note(self, change) -> None:
+        if change.name == "selected" or any(change.old[n] != change.new[n] for n in (*NUMBERS, "direction")):
+            with self._changed:
+                self._asked += 1
+                threading.Thread(target=self._work, args=(self._asked,), daemon=True).start()
+
+    def _work(self, number: int) -> None:
+        with self._turn:
+            self._current, self._stop = number, False
+            try:
+                if number == self._asked and not self._closed:
+                    self._show()
+            except Superseded:
+                if self._stop:
+                    state = "ready" if self.data["of"] == self._key() else "stopped"
+                    self.status = {"state": state, "text": "Stopped."}
+            except ValueError as error:
+                self.status = {"state": "error", "text": str(error)}
+            except Exception as error:  # not the input's fault: say all that is known
+                trace = "".join(traceback.format_exception(error))
+                self.status = {"state": "error", "text": type(error).__name__, "trace": trace}
+        with self._changed:
+            self._answered = max(number, self._answered)
+            self._changed.notify_all()
+
+    def _key(self) -> str:
+        return json.dumps([self.settings[name] for name in NUMBERS])
+
+    def _show(self, start: dict[str, Any] | None = None) -> None:
+        if self.data.get("of") != self._key():
+            self._show_numbers(self._key(), self.settings, start)
+        layer, *pair = self.selected  # a click may come from the sentence before
+        depth, seq = len(self.data["layers"]), len(self.data["tokens"])
+        layer, pair = (
+            layer if layer in (*range(depth), "all") else 0,
+            [place if place in range(seq) else 0 for place in pair],
+        )
+        self.selected = (layer, *pair)
+        if layer == "all":
+            self._show_through(self.settings, *pair)
+        else:
+            self.why = self._why([layer])
+        self.status = {"state": "ready"}
+
+    def _show_numbers(self, key: str, settings: dict[str, Any], start: dict[str, Any] | None) -> None:
+        texts = [text for text in (settings["text"], settings["second"].strip()) if text or text == settings["text"]]
+        options = self._options(settings, settings["method"])
+        first, *rest = [self._measure(layer_influence, text, "layer by layer", **options) for text in texts]
+        second = rest[0] if rest else None
+        if start is None:  # what is selected follows its words into the new sentence
+            old, moved = self.data["tokens"], align(self.data["tokens"], first.tokens)
+            target, source = (
+                moved[i] if i in moved and old[i] == first.tokens[moved[i]] else None for i in self.selected[1:]
+            )
+            start = {"layer": self.selected[0], "target": None if source is None else target, "source": source}
+        layer = start["layer"]
+        state = view(
+            first, second=second, title=settings["text"], **start | {"layer": 0 if layer == "all" else layer}
+        ).state
+        self.data = state["data"] | {"of": key, "call": "explorer(model, tokenizer"}
+        self.second = state["second"] | {"of": key}
+        self.selected = (layer, *state["selected"][1:])
+
+    def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
+        """From the embeddings to the last layer: sampled at once, then exactly for the selected word."""
+        text, told, exact = settings["text"], "the way through all layers", settings["method"] == "exact"
+        options = self._options(settings, "jvp" if exact else settings["method"])
+        found = self._measure(downstream_influence, text, told, **options)
+        values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
+        self.through = {"of": self._key(), "values": encoded(values), "stderr": encoded(stderr)}
+        if exact and settings["direction"] == "sends":
+            found = self._measure(downstream_influence, text, f"{told}, exactly", method="exact", sources=[source])
+            values[:, source], stderr[:, source] = found.values[-1, :, 0], 0
+        elif exact:
+            found = self._measure(upstream_influence, text, f"{told}, exactly", method="exact", targets=[target])
+            values[target], stderr[target] = found.values[0, 0], 0
+        self.through = {"of": self._key(), "values": encoded(values), "stderr": encoded(stderr)}
+
+    def _why(self, layers: Iterable[int]) -> dict[str, Any]:
+        text = json.loads(self.data["of"])[0]
+
+        def measure(layer: int) -> dict[str, Any]:
+            try:
+                jacobian = layer_stack(self._model, self._sentence(text)).jacobian(layer)
+                return reason(jacobian.paths(), jacobian.heads())
+            except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
+                return reason(None, None)
+
+        reasons = {str(n): self._keep(f"why {n} {text}", lambda n=n: measure(n)) for n in layers}  # type: ignore[misc]
+        return {"of": self.data["of"], "layers": reasons}
+
+    def _sentence(self, text: str):
+        if not self._tokenizer.tokenize(text):
+            raise ValueError("Type at least one word.")
+        sentence = encode(self._tokenizer, text)
+        check_length(sentence.tokens)
+        return sentence
+
+    def _options(self, settings: dict[str, Any], method: str) -> dict[str, Any]:
+        return {"method": method} | {n: settings[n] for n in ("samples", "sigma") if n in OPTIONS.get(method, ())}
+
+    def _measure(self, experiment: Callable, text: str, told: str, **options) -> Any:
+        """One experiment, kept; it says how far it is, and gives way to newer input."""
+        key, shown = self._key(), self.data.get("of") == self._key()  # is what is on screen still true?
+
+        def progress(steps, desc):
+            for number, step in enumerate(steps):
+                if self._stop or self._closed or self._key() != key or (shown and self._current != self._asked):
+                    raise Superseded
+                told_now = {"text": f"Computing {told} …", "done": number / len(steps)}
+                self.status = {"state": "more" if shown else "busy"} | told_now
+                yield step
+
+        measure = lambda: experiment(self._model, self._sentence(text), progress=progress, **options)  # noqa: E731
+        return self._keep(f"{experiment.__name__} {options} {text}", measure)
+
+    def _keep(self, name: str, measure: Callable[[], Any]) -> Any:
+        with self._turn:
+            value = self._kept.pop(name)[1] if name in self._kept else measure()
+            self._kept[name] = len(pickle.dumps(value)), value  # the newest last
+            while sum(size for size, _ in self._kept.values()) > KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+            return value
+
+
+def explorer(model: nn.Module, tokenizer, *, layer: int = 1, target=None, source=None, **settings: Any) -> Explorer:
+    """The view under a text box: a widget over the experiments of `influence.py`, live while a kernel runs.
+
+    `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and `source` are
+    selected at first. `.settings` and `.selected` follow what the reader does, and can be set; `.wait()` returns when
+    all is on screen; `.view()` is it without a kernel. An explorer is closed when its cell runs again.
+
+    Raises `ValueError` for a sentence that cannot be shown and for unknown settings; what a reader types later is
+    answered under the box.
+
+    >>> from helpers import load_bert
+    >>> explorer(*load_bert(), text="Hello world!").selected[0]
+    1
+    """
+    known = NUMBERS | {name: choices[0] for name, choices in SWITCHES.items()}
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"expected settings from {sorted(known)}, got {unknown}")
+    made = Explorer(model, tokenizer, known | settings, layer=layer, target=target, source=source)
+    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
+    cell, run = parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")
+    for old in [old for old in MADE if cell and old[0] == cell and old[1] != run]:
+        old[2].close()
+        MADE.remove(old)
+    MADE.append((cell, run, made))
+    return made
