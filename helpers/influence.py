@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .hooks import resolve
 from .layers import LayerStack, layer_stack, stack_behind
-from .models import Inputs, whole
+from .models import Inputs, same, shortened, whole
 from .noise import PROGRESS, check_noise
 from .sweep import How, Progress, sweep
 
@@ -42,18 +42,11 @@ class Influence:
 
     def __repr__(self) -> str:
         layers, targets, sources = self.values.shape
-        text = " ".join(self.tokens)
-        return (
-            f"Influence(method={self.method!r}, {layers} layers x {targets} targets x {sources} sources, "
-            f"tokens: {text[:60]}{'…' * (len(text) > 60)})"
-        )
+        size = f"{layers} layers x {targets} targets x {sources} sources"
+        return f"Influence({self.method}, {size}: {shortened(' '.join(self.tokens))})"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Influence)
-            and (self.method, self.tokens) == (other.method, other.tokens)
-            and self.to_frame().equals(other.to_frame())
-        )
+        return same(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .hooks import hidden_state, record, removed_after, resolve
 from .jacobian import LayerJacobian
-from .models import Inputs, check_inputs
+from .models import Inputs, check_inputs, shortened
 from .post_ln import is_covered, score_bias
 
 
@@ -27,7 +27,7 @@ class LayerStack:
     attention_mask: Tensor | None  # [seq] of 1 and 0; None when every token is attended to
 
     def __repr__(self) -> str:
-        return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {' '.join(self.tokens)[:60]})"
+        return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with the mask and whatever else the model gave it."""

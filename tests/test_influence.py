@@ -205,9 +205,7 @@ def test_it_is_compared_and_shown_in_one_line(minilm, sentence):
     one, same = (layer_influence(minilm[0], sentence, layers=[1]) for _ in range(2))
     other = layer_influence(minilm[0], sentence, layers=[2])
     assert one == same and one != other and one != "text"
-    assert repr(one).startswith(
-        "Influence(method='exact', 1 layers x 13 targets x 13 sources, tokens: [CLS] beijing is"
-    )
+    assert repr(one).startswith("Influence(exact, 1 layers x 13 targets x 13 sources: [CLS] beijing is")
     assert len(repr(one)) < 150 > len(repr(layer_stack(minilm[0], sentence)))
 
 
