@@ -281,6 +281,13 @@ def test_a_mask_of_one_row_is_expanded_for_a_batch(exact_model, ids):
     assert taking.run(0, torch.ones(4, 5, 8)).shape == (4, 5, 8)
 
 
+def test_a_layer_that_runs_twice_is_refused(tiny, ids):
+    first, second = tiny.encoder.layer
+    second.forward = lambda hidden, *args, **kwargs: first(hidden, *args, **kwargs)
+    with pytest.raises(ValueError, match=r"to run once and in order, they ran \[2, 1\] times"):
+        layer_influence(tiny, ids)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_refused(ids, dtype):
     model = tiny_bert(dtype)
