@@ -1,6 +1,7 @@
 """Noise injection: disturb one position at one site and watch every position at every later site."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,7 +15,8 @@ from tqdm.auto import tqdm
 from .hooks import edit, names, record, resolve
 from .models import Inputs, check_inputs, same, shortened, whole
 
-PROGRESS = partial(tqdm, leave=False, delay=2)  # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none
+# A bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form does not read itself.
+PROGRESS = partial(tqdm, leave=False, delay=2, disable=bool(os.environ.get("TQDM_DISABLE")))
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
 
 
