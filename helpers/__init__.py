@@ -29,7 +29,7 @@ from .jacobian import LayerJacobian
 from .layers import LayerStack, layer_stack
 from .models import Sentence, encode, load_bert
 from .noise import NoiseResponse, noise_response
-from .plots import curves, heatmap, layer_grid, save_figure
+from .plots import curves, heatmap, layer_grid, save_figure, small_multiples
 from .shapes import module_tree, shape_table
 from .source import show_source
 from .text import MarkedSentence, mark_sentence, read_sentences, shuffled

@@ -193,6 +193,53 @@ def curves(
     return figure
 
 
+def small_multiples(
+    panels: Mapping[str, Mapping[str, tuple]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log: bool = False,
+    reference: float | None = None,
+    across: int = 4,
+) -> Figure:
+    """One small panel per entry, on the same axes: each of its lines is (x, y) or (x, y, low, high) with its interval.
+
+    A line has the same colour and marker in every panel that has one of its name. `log` makes y logarithmic,
+    `reference` draws a dashed horizontal line.
+
+    >>> panels = {"commas": {"trained": ([1, 2], [1, 2])}, "names": {"trained": ([1, 2], [1, 2], [0, 1], [2, 3])}}
+    >>> len(small_multiples(panels, xlabel="depth", ylabel="reach").axes)
+    2
+    """
+    across = min(across, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(0.8 + 2.1 * across, 0.9 + 1.8 * down), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    palette, markers, drawn = sns.color_palette("colorblind"), "osD^vPX*", {}
+    for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
+        for name, (x, y, *limits) in lines.items():
+            style = {"color": palette[names.index(name) % 10], "marker": markers[names.index(name) % 8]}
+            (drawn[name],) = axes.plot(x, y, markersize=3, linewidth=1, label=name, **style)
+            if limits:
+                axes.fill_between(x, *limits, color=style["color"], alpha=0.2, linewidth=0)
+        if reference is not None:
+            axes.axhline(reference, color="0.4", linestyle="--", linewidth=1)
+        axes.set_title(panel, fontsize=LABELS, parse_math=False)
+        axes.tick_params(labelsize=TICKS)
+        axes.grid(alpha=0.3)
+    if log:
+        grid[0].set_yscale("log")
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=4, fontsize=TICKS, frameon=False)
+    figure.suptitle(title, fontsize=TITLE, parse_math=False)
+    figure.supxlabel(xlabel, fontsize=LABELS)
+    figure.supylabel(ylabel, fontsize=LABELS)
+    return figure
+
+
 def save_figure(figure: Figure, name: str) -> Figure:
     """Write `figure` as `<name>.png` and return it, to end a cell with.
 
