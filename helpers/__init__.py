@@ -7,12 +7,13 @@
     sweep, influence                both experiments, for all layers and positions of a sentence
     text, findings, plots           annotated sentences, statistics over them, and pictures
     claims                          what was seen on one input, and whether it holds on yours
-    view                            an influence to touch, without a kernel
+    view, explorer                  an influence to touch, without a kernel; and under a text box, with one
 
 The names below are the public ones; whatever else a module holds may change.
 """
 
 from .claims import Claim, claims
+from .explorer import Explorer, explorer
 from .findings import (
     interval,
     locality,
@@ -33,6 +34,4 @@ from .plots import curves, heatmap, layer_grid, save_figure, small_multiples
 from .shapes import module_tree, shape_table
 from .source import show_source
 from .text import MarkedSentence, mark_sentence, read_sentences, shuffled
-from .view import View, save_page, view
-from .views import Measurements, Settings, explore
-from .widgets import explorer
+from .view import View, align, save_page, view

@@ -29,6 +29,10 @@ KEPT_BYTES = 2**25  # of results
 MADE: list[tuple[str, str, "Explorer"]] = []  # the cell and the run that made each explorer
 
 
+def key_of(settings: dict[str, Any]) -> str:
+    return json.dumps([settings[name] for name in NUMBERS])
+
+
 class Superseded(Exception):
     """There is newer input, or Stop was pressed, or the explorer was closed."""
 
@@ -49,7 +53,8 @@ class Explorer(anywidget.AnyWidget):
     def __init__(self, model: nn.Module, tokenizer, settings: dict[str, Any], **start: Any):
         super().__init__(settings=settings)
         weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self._model, self._tokenizer = copy.deepcopy(model, weights), tokenizer
+        self._model: Any = copy.deepcopy(model, weights)
+        self._tokenizer = tokenizer
         self._kept: dict[str, tuple[int, Any]] = {}
         self._turn, self._changed = threading.RLock(), threading.Condition()
         self._asked = self._answered = self._current = 0
@@ -80,7 +85,7 @@ class Explorer(anywidget.AnyWidget):
             return self._changed.wait_for(lambda: self._answered == self._asked, timeout)
 
     def close(self) -> None:
-        self._closed = True
+        self._closed, self._model = True, None  # what a notebook's history still holds shall be small
         self._kept.clear()
         super().close()
 
@@ -104,7 +109,7 @@ class Explorer(anywidget.AnyWidget):
                     self._show()
             except Superseded:
                 if self._stop:
-                    state = "ready" if self.data["of"] == self._key() else "stopped"
+                    state = "ready" if self.data["of"] == key_of(self.settings) else "stopped"
                     self.status = {"state": state, "text": "Stopped."}
             except ValueError as error:
                 self.status = {"state": "error", "text": str(error)}
@@ -115,43 +120,39 @@ class Explorer(anywidget.AnyWidget):
             self._answered = max(number, self._answered)
             self._changed.notify_all()
 
-    def _key(self) -> str:
-        return json.dumps([self.settings[name] for name in NUMBERS])
-
     def _show(self, start: dict[str, Any] | None = None) -> None:
-        if self.data.get("of") != self._key():
-            self._show_numbers(self._key(), self.settings, start)
+        settings = self.settings
+        self._key = key_of(settings)
+        if self.data.get("of") != self._key:
+            self._show_numbers(settings, start)
         layer, *pair = self.selected  # a click may come from the sentence before
         depth, seq = len(self.data["layers"]), len(self.data["tokens"])
-        layer, pair = (
-            layer if layer in (*range(depth), "all") else 0,
-            [place if place in range(seq) else 0 for place in pair],
-        )
+        layer, pair = layer if layer in (*range(depth), "all") else 0, [min(max(i, 0), seq - 1) for i in pair]
         self.selected = (layer, *pair)
         if layer == "all":
-            self._show_through(self.settings, *pair)
+            self._show_through(settings, *pair)
         else:
             self.why = self._why([layer])
         self.status = {"state": "ready"}
 
-    def _show_numbers(self, key: str, settings: dict[str, Any], start: dict[str, Any] | None) -> None:
-        texts = [text for text in (settings["text"], settings["second"].strip()) if text or text == settings["text"]]
+    def _show_numbers(self, settings: dict[str, Any], start: dict[str, Any] | None) -> None:
+        texts = [settings["text"], *filter(str.strip, [settings["second"]])]
         options = self._options(settings, settings["method"])
-        first, *rest = [self._measure(layer_influence, text, "layer by layer", **options) for text in texts]
-        second = rest[0] if rest else None
+        if options.get("samples", 2) < 2:
+            raise ValueError("Take at least 2 samples: one tells nothing about its error.")
+        first, *second = [self._measure(layer_influence, text, "layer by layer", **options) for text in texts]
         if start is None:  # what is selected follows its words into the new sentence
             old, moved = self.data["tokens"], align(self.data["tokens"], first.tokens)
-            target, source = (
-                moved[i] if i in moved and old[i] == first.tokens[moved[i]] else None for i in self.selected[1:]
-            )
+            kept = {i: to for i, to in moved.items() if old[i] == first.tokens[to]}
+            target, source = (kept.get(i) for i in self.selected[1:])
             start = {"layer": self.selected[0], "target": None if source is None else target, "source": source}
-        layer = start["layer"]
-        state = view(
-            first, second=second, title=settings["text"], **start | {"layer": 0 if layer == "all" else layer}
-        ).state
-        self.data = state["data"] | {"of": key, "call": "explorer(model, tokenizer"}
-        self.second = state["second"] | {"of": key}
-        self.selected = (layer, *state["selected"][1:])
+        through = start["layer"] == "all"
+        start["layer"] = 0 if through else min(start["layer"], len(first.layers) - 1)
+        start |= {name: settings[name] for name in SWITCHES}
+        state = view(first, second=second[0] if second else None, title=settings["text"], **start).state
+        self.data = state["data"] | {"of": self._key, "call": "explorer(model, tokenizer"}
+        self.second = state["second"] | {"of": self._key}
+        self.selected = ("all" if through else start["layer"], *state["selected"][1:])
 
     def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
         """From the embeddings to the last layer: sampled at once, then exactly for the selected word."""
@@ -159,14 +160,14 @@ class Explorer(anywidget.AnyWidget):
         options = self._options(settings, "jvp" if exact else settings["method"])
         found = self._measure(downstream_influence, text, told, **options)
         values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
-        self.through = {"of": self._key(), "values": encoded(values), "stderr": encoded(stderr)}
+        self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
         if exact and settings["direction"] == "sends":
             found = self._measure(downstream_influence, text, f"{told}, exactly", method="exact", sources=[source])
             values[:, source], stderr[:, source] = found.values[-1, :, 0], 0
         elif exact:
             found = self._measure(upstream_influence, text, f"{told}, exactly", method="exact", targets=[target])
             values[target], stderr[target] = found.values[0, 0], 0
-        self.through = {"of": self._key(), "values": encoded(values), "stderr": encoded(stderr)}
+        self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:
         text = json.loads(self.data["of"])[0]
@@ -193,11 +194,12 @@ class Explorer(anywidget.AnyWidget):
 
     def _measure(self, experiment: Callable, text: str, told: str, **options) -> Any:
         """One experiment, kept; it says how far it is, and gives way to newer input."""
-        key, shown = self._key(), self.data.get("of") == self._key()  # is what is on screen still true?
+        shown = self.data.get("of") == self._key  # is what is on screen still true?
 
         def progress(steps, desc):
             for number, step in enumerate(steps):
-                if self._stop or self._closed or self._key() != key or (shown and self._current != self._asked):
+                newer = key_of(self.settings) != self._key or (shown and self._current != self._asked)
+                if newer or self._stop or self._closed:
                     raise Superseded
                 told_now = {"text": f"Computing {told} …", "done": number / len(steps)}
                 self.status = {"state": "more" if shown else "busy"} | told_now

@@ -8,7 +8,7 @@ const SKELETON = `<div class="bv-input">
     <label>Method <select data-field="method"><option>exact<option>jvp<option>noise</select></label>
     <label>Samples (of jvp, noise) <input data-field="samples" type="number" min="2" max="1000"></label>
     <label>σ (of noise) <input data-field="sigma" type="number" step="any"></label></details></div>
-<div class="bv-status"></div><div class="bv-note"></div>
+<div class="bv-status"><span></span><progress></progress><button>stop</button><pre></pre></div><div class="bv-note"></div>
 <div class="bv-sentence" role="toolbar" aria-label="The sentence: choose a word"></div>
 <div class="bv-told" role="status" aria-live="polite"></div>
 <div class="bv-switches" role="group" aria-label="What is shown">The chosen word
@@ -293,8 +293,9 @@ function render({ model, el }) {
     root.dataset.ready = state;
     root.classList.toggle("bv-stale", ["busy", "error", "stopped"].includes(state));
     at.status.setAttribute("role", state === "error" ? "alert" : "none");
-    at.status.replaceChildren(text || "", ...(trace ? [make("pre", {}, trace)] : []),
-      ...(busy ? [make("progress", { value: done }), make("button", {}, "stop")] : []));
+    const [told, bar, stop, pre] = at.status.children; // changed, not replaced: a click on stop must find it
+    bar.hidden = stop.hidden = !busy;
+    [told.textContent, pre.textContent, bar.value] = [text || "", trace || "", done || 0];
   }
 
   // ---- what a reader does
@@ -350,10 +351,13 @@ function render({ model, el }) {
 
   const read = ({ target: node }) => {
     clearTimeout(timer);
-    choose({ [node.dataset.field]: node.type === "number" ? Number(node.value) : node.value });
+    const value = node.type === "number" ? Number(node.value) : node.value;
+    node.dataset.sent = value;
+    if (value !== model.get("settings")[node.dataset.field]) choose({ [node.dataset.field]: value });
   };
   const fill = () => at.input.querySelectorAll("[data-field]").forEach(node => { // what Python set, into the boxes
-    if (node !== document.activeElement) node.value = model.get("settings")[node.dataset.field];
+    const value = String(model.get("settings")[node.dataset.field]);
+    if (node !== document.activeElement || value !== node.dataset.sent) node.value = node.dataset.sent = value;
   });
   const listeners = { "change:data": arrange, "change:through": arrange, "change:second": arrange, "change:why": paint,
     "change:selected": paint, "change:status": tell, "change:settings": () => { fill(); arrange(); },

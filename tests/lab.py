@@ -1,6 +1,5 @@
 """A throw-away JupyterLab on this machine, and the steps a reader takes in it."""
 
-import base64
 import contextlib
 import ctypes
 import json
@@ -36,6 +35,10 @@ KERNEL_IS_IDLE = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext, kernel = session?.session?.kernel;
     return Boolean(session?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle');
 }"""
+ASK = """async expression => {
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const code = {code: '', silent: true, store_history: false, user_expressions: {found: expression}};
+    return (await kernel.requestExecute(code).done).content.user_expressions.found; }"""
 RUN_ALL = """limit => Promise.race([
     jupyterapp.commands.execute('notebook:run-all-cells'),
     new Promise((_, refuse) => setTimeout(() => refuse(new Error('not through after ' + limit + ' ms')), limit))])"""
@@ -107,10 +110,11 @@ def open_and_run(page, address):
     assert page.evaluate(RUN_ALL, 180_000) is True, "a cell failed"
 
 
-def picture(page, part):
-    """The bytes that the browser shows."""
-    source = page.locator(f".ex-{part}-picture img").get_attribute("src")
-    return base64.b64decode(source.partition(",")[2])
+def ask(page, expression):
+    """What `expression` is in the kernel of the open notebook, as repr gives it."""
+    found = page.evaluate(ASK, expression)
+    assert found["status"] == "ok", found
+    return found["data"]["text/plain"]
 
 
 def _address(server, folder, limit=60):

@@ -1,137 +1,230 @@
 """The explorer in a real JupyterLab, in a real browser; skipped where there is none, unless REQUIRE_BROWSER is set."""
 
-import os
-import shutil
-from pathlib import Path
+import json
+import re
 
+import nbformat
 import pytest
-from lab import jupyterlab, open_and_run, picture
+from lab import ask, chromium, jupyterlab, open_and_run
 
-from helpers import Measurements, Settings, explore
-from helpers.widgets import png
+from helpers import encode, layer_influence, layer_stack
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "11_explorer.ipynb"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+TEXT = "Hello world, hello word."
+CELLS = {  # a cell each
+    "load": "import threading\nfrom helpers import explorer, load_bert\nmodel, tokenizer = load_bert()",
+    "show": f"seen = explorer(model, tokenizer, text={TEXT!r})\nseen",
+    "after": "1",
+}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    if CHROMIUM is None:
-        absent = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
-        absent("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with jupyterlab(NOTEBOOK, tmp_path_factory.mktemp("lab")) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", OFFLINE])
+    folder = tmp_path_factory.mktemp("lab")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, folder / "explorer.ipynb")
+    with jupyterlab(folder / "explorer.ipynb", folder) as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1300})
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
+        page.on(
+            "request",
+            lambda r: (
+                None if "//127.0.0.1" in r.url or r.url[:5] in ("data:", "blob:") else page.problems.append(r.url)
+            ),
+        )
         open_and_run(page, address)
         yield page
         assert page.problems == []
-        browser.close()
 
 
 @pytest.fixture
-def measurements(minilm):
-    return Measurements(*minilm)
-
-
-@pytest.fixture
-def explorer(page):
-    """Every test starts from the same sentence, layer and token, whatever came before."""
-    page.locator(".explorer").wait_for()
-    show(page, "text", "Hello world, hello word.")
-    page.locator(".ex-position button").nth(2).click()
-    slider = page.locator(".ex-layer").get_by_role("slider")
-    slider.focus()
-    page.keyboard.press("Home")
-    shown(page, text="Hello world, hello word.", position=2, layer=0)
-    return page
-
-
-def show(page, name, text):
-    page.locator(f".ex-{name} input").fill(text)
+def root(page):
+    """Every test starts from the same sentence, layer and word, whatever came before."""
+    root = page.locator(".jp-OutputArea-output .bv")
+    root.wait_for()
+    ask(page, f"(setattr(seen, 'settings', seen.initial['settings'] | {{'text': {TEXT!r}}}), seen.wait(60))")
+    ask(page, "(setattr(seen, 'selected', (1, 2, 1)), seen.wait(60))")
+    shown(page, text=TEXT, selected=[1, 2, 1], method="exact", second="", direction="sends", drawing="map")
+    return root
 
 
 def shown(page, **expected):
-    """Wait until what is on the page was drawn from these settings, and return all of them."""
+    """Wait until what is on the page is the answer to these settings."""
     condition = """expected => {
-        const mark = document.querySelector('.explorer .ex-done'), state = mark && JSON.parse(mark.dataset.state);
-        return state && Object.keys(expected).every(key => state[key] === expected[key]) && state; }"""
-    return Settings(**page.wait_for_function(condition, arg=expected, timeout=20_000).json_value())
+        const root = document.querySelector('.bv'), state = root?.dataset.state && JSON.parse(root.dataset.state);
+        const same = key => JSON.stringify(state[key]) === JSON.stringify(expected[key]);
+        const numbers = state && ['text', 'second', 'method', 'samples', 'sigma'].map(key => state[key]);
+        return state && root.dataset.ready === 'ready' && Object.keys(expected).every(same)
+            && JSON.stringify(JSON.parse(state.of)) === JSON.stringify(numbers) && state; }"""
+    return page.wait_for_function(condition, arg=expected, timeout=60_000).json_value()
 
 
-def test_a_new_sentence_is_drawn(explorer, measurements):
-    box = explorer.get_by_label("Sentence", exact=True)
+def words(root):
+    return root.locator(".bv-sentence button")
+
+
+def test_a_sentence_is_typed_and_drawn(page, root, minilm):
+    box = root.get_by_label("Sentence", exact=True)
     box.click()
-    explorer.keyboard.press("ControlOrMeta+A")
-    explorer.keyboard.type("A dog ran home.", delay=30)
-    settings = shown(explorer, text="A dog ran home.")
-    for part in explore(measurements, settings):
-        assert picture(explorer, part.part) == png(part)
-    labels = explorer.locator(".ex-position button").all_inner_texts()
-    assert labels == ["[CLS]", "a", "dog", "ran", "home", ".", "[SEP]"]
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("A dog ran home.", delay=20)
+    page.keyboard.press("Enter")
+    shown(page, text="A dog ran home.")
+    assert words(root).all_inner_texts() == ["[CLS]", "a", "dog", "ran", "home", "'.'", "[SEP]"]
+    expected = layer_influence(minilm[0], encode(minilm[1], "A dog ran home."), layers=[1]).values[0]
+    for cell in (9, 17, 33):
+        label = root.locator(f'[data-cell="{cell}"]').get_attribute("aria-label")
+        assert float(label.split(": ")[1]) == pytest.approx(float(expected[cell // 7, cell % 7]), rel=0.06)
 
 
-def test_the_slider_moves_by_keyboard(explorer, measurements):
-    explorer.locator(".ex-layer").get_by_role("slider").focus()
-    for _ in range(3):
-        explorer.keyboard.press("ArrowRight")
-    settings = shown(explorer, layer=3)
-    assert picture(explorer, "map") == png(next(explore(measurements, settings)))
-    assert "layer 3" in explorer.locator(".ex-map-picture img").get_attribute("alt")
+def test_a_click_is_known_in_python_and_python_moves_the_view(page, root):
+    words(root).nth(4).click()
+    state = shown(page)
+    assert state["selected"][2] == 4, "the second 'hello'"
+    wait_for(page, "seen.selected[2] == 4")
+    assert ask(page, "list(seen.selected)") == str(state["selected"])
+    ask(page, "setattr(seen, 'selected', (3, 5, 2))")
+    shown(page, selected=[3, 5, 2])
+    assert root.locator('[data-cell="42"]').get_attribute("aria-selected") == "true"
 
 
-def test_a_token_is_chosen_by_click_and_by_keyboard(explorer):
-    explorer.locator(".ex-position button").nth(4).click()
-    shown(explorer, position=4)
-    assert "'hello' (4)" in explorer.locator(".ex-status").inner_text()
-    explorer.locator(".ex-position button").nth(1).focus()
-    explorer.keyboard.press("Enter")
-    shown(explorer, position=1)
-    assert "'hello' (1)" in explorer.locator(".ex-status").inner_text()
+def wait_for(page, condition):
+    """Until something is true in the kernel, which hears of a click a moment after the browser."""
+    for _ in range(200):
+        if ask(page, condition) == "True":
+            return
+    pytest.fail(condition)
 
 
-def test_an_error_is_shown_and_gone_with_the_next_good_input(explorer):
-    show(explorer, "text", " ")
-    alert = explorer.locator(".explorer").get_by_role("alert")
-    alert.wait_for()
-    assert "expected a sentence" in alert.inner_text()
-    assert not explorer.locator(".ex-map-picture img").is_visible()
-    show(explorer, "text", "word " * 70)
-    explorer.get_by_text("expected at most 64 tokens").wait_for()
-    show(explorer, "text", "Fine again.")
-    shown(explorer, text="Fine again.")
-    assert alert.count() == 0 and explorer.locator(".ex-map-picture img").is_visible()
-    assert explorer.locator(".ex-position button").all_inner_texts()[1] == "fine"
+def test_paths_and_heads_come_with_the_layer(page, root, minilm):
+    root.locator('[data-layer="4"]').click()
+    page.locator('.bv-bar[aria-label^="head 11"]').wait_for()
+    jacobian = layer_stack(minilm[0], encode(minilm[1], TEXT)).jacobian(4)
+    t, s = shown(page)["selected"][1:]
+    values = {
+        b.get_attribute("aria-label").split(":")[0]: float(b.get_attribute("data-value"))
+        for b in root.locator(".bv-bar").all()
+    }
+    assert values["key"] == pytest.approx(float(jacobian.paths()["key"][t, s]), rel=1e-4)
+    assert values["head 7"] == pytest.approx(float(jacobian.heads()[7, t, s]), rel=1e-4)
 
 
-def test_markup_and_other_scripts_stay_text(explorer):
-    typed = "<script>document.title='broken'</script> <b>bold</b> & \"quoted\" 😀 سلام"
-    show(explorer, "text", typed)
-    shown(explorer, text=typed)
-    labels = explorer.locator(".ex-position button").all_inner_texts()
-    assert labels[1:4] == ["<", "script", ">"] and "&" in labels and "س" in labels
-    explorer.locator(".ex-position button").nth(1).click()
-    shown(explorer, position=1)
-    assert "'<' (1)" in explorer.locator(".ex-status").inner_text()
-    assert explorer.locator(".explorer b, .explorer script").count() == 0 and "broken" not in explorer.title()
+def test_through_all_layers_is_computed_when_it_is_asked_for(page, root):
+    root.get_by_role("button", name="through all layers").click()
+    shown(page, selected=["all", 2, 1])
+    told = root.locator(".bv-told").inner_text()
+    assert told.startswith("through all layers: 'hello' (1st) sends most to") and "±" not in told, "exact by now"
 
 
-def test_method_and_observation_and_a_second_sentence(explorer):
-    explorer.get_by_label("Method").select_option("noise")
-    shown(explorer, method="noise")
-    assert explorer.get_by_label("σ").is_visible() and explorer.get_by_label("Samples").is_visible()
-    explorer.get_by_label("Method").select_option("exact")
-    shown(explorer, method="exact")
-    assert not explorer.get_by_label("σ").is_visible()
-    show(explorer, "second", "Hello moon, hello word.")
-    shown(explorer, second="Hello moon, hello word.")
-    assert "moon" in explorer.locator(".ex-pair-picture img").get_attribute("alt")
-    show(explorer, "second", "")
-    shown(explorer, second="")
-    assert not explorer.locator(".ex-pair-picture img").is_visible()
+def test_the_notebooks_shortcuts_stay_away(page, root):
+    """Typing after a click on a word: `dd` would delete the cell, `a` insert one."""
+    before = page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
+    for place in (words(root).nth(2), root.locator('[data-cell="10"]'), root.locator('[data-layer="2"]')):
+        place.click()
+        for key in "ddabxm":
+            page.keyboard.press(key)
+    assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == before == len(CELLS)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert shown(page)["selected"][0] == 3
+
+
+def test_bad_input_is_answered_and_the_last_picture_stays(page, root):
+    box, alert = root.get_by_label("Sentence", exact=True), root.get_by_role("alert")
+    height = root.bounding_box()["height"]
+    for text, told in (("", "Type at least one word."), ("word " * 70, "72 tokens; the view labels 1 to 64.")):
+        box.fill(text)
+        alert.get_by_text(told).wait_for()
+        assert root.evaluate("e => e.classList.contains('bv-stale')") and words(root).count() == 8
+        assert abs(root.bounding_box()["height"] - height) < 80, "the page does not collapse"
+    box.fill("Fine again.")
+    shown(page, text="Fine again.")
+    assert alert.count() == 0 and words(root).nth(1).inner_text() == "fine"
+
+
+def test_markup_chinese_and_emoji_stay_text(page, root):
+    typed = "<script>document.title='broken'</script> <b>bold</b> & \"quoted\" 😀 中 国"
+    root.get_by_label("Sentence", exact=True).fill(typed)
+    shown(page, text=typed)
+    labels = words(root).all_inner_texts()
+    assert labels[1:4] == ["'<'₁", "script₁", "'>'₁"] and {"中", "国", "[UNK]₁"} & set(labels) >= {"中", "国"}
+    assert root.locator("b, script").count() == len(root.locator(".bv-bar b").all()) and "broken" not in page.title()
+
+
+def test_method_samples_and_a_second_sentence(page, root):
+    root.locator("summary").click()
+    root.get_by_label("Method").select_option("jvp")
+    shown(page, method="jvp")
+    assert "±" in root.locator(".bv-told").inner_text(), "sampled numbers have their errors"
+    root.get_by_label("Method").select_option("exact")
+    root.locator("summary").click()
+    for second, told in (
+        ("Hello moon, hello word.", "'world' / 'moon'"),
+        (TEXT, "every ratio is 1"),
+        ("Cats and dogs", "shares no word"),
+        ("   ", ""),
+    ):
+        root.get_by_label("Compare with").fill(second)
+        shown(page, second=second, method="exact")
+        note = root.locator(".bv-note").inner_text()
+        assert told in note and bool(told) == bool(note)
+
+
+def test_stop_ends_a_long_computation(page, root):
+    ask(page, "setattr(seen, 'settings', seen.settings | {'text': 'word ' * 60, 'method': 'jvp', 'samples': 300})")
+    root.get_by_role("button", name="stop").click()
+    root.get_by_text("Stopped.").wait_for()
+    assert root.get_attribute("data-ready") == "stopped" and words(root).count() == 8
+
+
+def test_a_click_is_answered_at_once(page, root):
+    """The whole of the work that a click on a word causes in the browser."""
+    took = page.evaluate("""() => [...document.querySelectorAll('.bv-sentence button')].slice(1, 7).map(word => {
+        const start = performance.now();
+        word.click();
+        document.body.getBoundingClientRect();
+        return performance.now() - start; })""")
+    print(f"click on a word: median {sorted(took)[3]:.1f} ms")
+    assert sorted(took)[3] < 50
+
+
+def test_a_page_is_saved(page, root, tmp_path):
+    with page.expect_download() as download:
+        root.get_by_role("button", name="save page").click()
+    download.value.save_as(tmp_path / "view.html")
+    other = page.context.browser.new_page()
+    other.goto((tmp_path / "view.html").as_uri())
+    other.locator('.bv[data-ready="ready"]').wait_for()
+    assert json.loads(other.locator(".bv").get_attribute("data-state"))["selected"] == [1, 2, 1]
+    assert (
+        other.get_by_label("Sentence", exact=True).count() == 0
+        or not other.get_by_label("Sentence", exact=True).is_visible()
+    )
+    other.close()
+
+
+def test_the_cell_runs_again_five_times_and_leaves_nothing(page, root):
+    place = page.locator(".jp-Notebook .jp-CodeCell").nth(1)
+    for _ in range(5):
+        count = int(ask(page, "get_ipython().execution_count"))
+        page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
+        assert page.evaluate("jupyterapp.commands.execute('notebook:run-cell')") is not False
+        wait_for(page, f"get_ipython().execution_count > {count}")
+        place.locator('.bv[data-ready="ready"]').wait_for()
+        place.locator(".bv-sentence button").nth(2).click()
+    assert place.locator(".bv").count() == 1
+    wait_for(page, "not [t for t in threading.enumerate() if '_work' in t.name]")
+    made = "[e for _, _, e in __import__('sys').modules['helpers.explorer'].MADE]"
+    assert ask(page, f"len({made})") == "1" and ask(page, f"{made}[0] is seen") == "True"
+    every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_kept')]"
+    assert ask(page, f"[bool(e._kept or e._model) for e in {every} if e is not seen].count(True)") == "0"
+
+
+def test_dark_theme(page, root):
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    back, ink = root.evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
+    assert max(map(int, re.findall(r"\d+", back)[:3])) < 80 and min(map(int, re.findall(r"\d+", ink)[:3])) > 150
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")

@@ -14,14 +14,12 @@ from transformers import CanineTokenizer
 
 from helpers import (
     LayerJacobian,
-    Measurements,
     Sentence,
-    Settings,
     curves,
     downstream_influence,
     edit,
     encode,
-    explore,
+    explorer,
     heatmap,
     interval,
     layer_grid,
@@ -264,7 +262,11 @@ BAD = [
     (lambda t: heatmap(np.ones((2, 2)), ["a"]), r"expected values \[1, 1\], .* got \[2, 2\]"),
     (lambda t: heatmap(np.zeros((1, 1)), ["a"], log=True), "expected finite, positive values to draw, got none"),
     (lambda t: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]), "expected 2 panel names, one per layer, got 1"),
-    (lambda t: list(explore(Measurements(MODEL, t), Settings("a " * 65))), "at most 64 tokens, which a picture"),
+    (lambda t: explorer(MODEL, t, text="a " * 65), "67 tokens; the view labels 1 to 64. Shorten it, or use"),
+    (lambda t: explorer(MODEL, t, text=" "), "Type at least one word"),
+    (lambda t: explorer(MODEL, t, texts="a"), r"expected settings from \['direction', .*got \['texts'\]"),
+    (lambda t: explorer(MODEL, t, drawing="circle"), "expected one of .*got drawing='circle'"),
+    (lambda t: explorer(MODEL, t, source=40), "expected a position of the sentence, 0 to 12, got 40"),
     (lambda t: show_source(3), "expected a class, function or module with Python source, got 3"),
 ]
 
