@@ -5,7 +5,7 @@
     post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
     layers                          a model's layers as functions of one hidden state
     sweep, influence                both experiments, for all layers and positions of a sentence
-    text, findings, plots           annotated sentences, statistics over them, and pictures
+    text, findings, results, plots  annotated sentences, statistics over them, and pictures
     claims                          what was seen on one input, and whether it holds on yours
     view, explorer                  an influence to touch, without a kernel; and under a text box, with one
 
@@ -20,8 +20,6 @@ from .findings import (
     mean_distance,
     outflow,
     reach,
-    replace_results,
-    results,
     span_influence,
 )
 from .hooks import SiteError, edit, record
@@ -31,6 +29,7 @@ from .layers import LayerStack, layer_stack
 from .models import Sentence, encode, load_bert
 from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure, small_multiples
+from .results import replace_results, results
 from .shapes import module_tree, shape_table
 from .source import show_source
 from .text import MarkedSentence, mark_sentence, read_sentences, shuffled

@@ -3,22 +3,14 @@
 All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
 """
 
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.stats import bootstrap
 
 from .models import whole
-
-LIMITS = ["mean", "low", "high"]
-RESULT = ["model", "text", "statistic", "kind", "layer"]  # what tells one row of a results file from another
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -135,81 +127,23 @@ def interval(
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
 
-    def statistic(*parts: np.ndarray, axis: int = 0) -> np.ndarray:
-        means = [np.nanmean(part, axis=axis) for part in parts]
-        return means[0] if over is None else means[0] / means[1]
+    sentences = np.arange(len(data[0]))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, which is what we want to say
+    def statistic(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        """[resample, sentence] of sentence numbers to [..., resample]."""
+        means = [_mean_over(drawn, part) for part in data]
+        return np.moveaxis(means[0] if over is None else means[0] / means[1], 0, -1)
+
+    with np.errstate(invalid="ignore"):  # 0 / 0: the mean of nothing is NaN, which is what we want to say
         limits = bootstrap(
-            data,
+            (sentences,),
             statistic,
-            paired=over is not None,
-            axis=0,
             confidence_level=1 - (1 - confidence) / comparisons,
             n_resamples=2000 if comparisons == 1 else 10_000,  # a wider interval rests on rarer resamples
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        return statistic(*data), limits.low, limits.high
-
-
-def results(
-    model: str, text: str, statistic: str, kinds: Mapping[str, Sequence], *, comparisons: int = 1
-) -> pd.DataFrame:
-    """Rows of a results file: for each kind and layer the mean over sentences with its interval, n and the versions.
-
-    Each value of `kinds` has one entry per sentence: its value by layer, or (value, matched) as `reach` gives. `n` is
-    the number of sentences that have a value; with fewer than two the limits are NaN. `depth` is the layer's relative
-    depth, 1 for the last.
-    """
-    made = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    tables = []
-    for kind, sentences in kinds.items():
-        data = np.asarray(sentences, dtype=float)  # [sentence, layer] or [sentence, 2, layer]
-        values, over = (data, None) if data.ndim == 2 else (data[:, 0], data[:, 1])
-        if len(values) < 2:  # one sentence is not enough to resample: NaN
-            values = np.concatenate([values, np.full_like(values, np.nan)])
-            over = None if over is None else np.concatenate([over, np.full_like(over, np.nan)])
-        known = ~np.isnan(values).all(1) if over is None else ~(np.isnan(values) | np.isnan(over)).all(1)
-        mean, low, high = interval(values, over, comparisons=comparisons)
-        enough = known.sum() > 1
-        depth = len(mean)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "model": model,
-                    "text": text,
-                    "statistic": statistic,
-                    "kind": kind,
-                    "layer": range(depth),
-                    "depth": (np.arange(depth) + 1) / depth,
-                    "mean": mean,
-                    "low": low if enough else np.nan,
-                    "high": high if enough else np.nan,
-                    "n": int(known.sum()),
-                    "versions": made,
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Put `rows` into the results file in place of all that it has of the same model and text; returns the whole.
-
-    The numbers keep four digits. A file that does not exist is made. With $FIGURES_DIR set, the new file is written
-    there and `path` stays as it is.
-    """
-    path = Path(path)
-    rows = rows.round({"depth": 3}).assign(**{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS})
-    if path.exists():
-        old = pd.read_csv(path)
-        mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
-        rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
-    rows = rows.sort_values(RESULT[:2], kind="stable", ignore_index=True)
-    rows.to_csv(Path(os.environ.get("FIGURES_DIR", path.parent)) / path.name, index=False)
-    return rows
+        return statistic(sentences[None])[..., 0], limits.low, limits.high
 
 
 def _order(matrix: np.ndarray) -> np.ndarray:
@@ -263,6 +197,14 @@ def _compare(matrix: np.ndarray, these: np.ndarray, those: np.ndarray) -> tuple[
             count += here.sum()
     scale = _mean(matrix, gap > 0) * (count or np.nan)
     return found / scale, matched / scale
+
+
+def _mean_over(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of the sentences drawn, [resample, sentence] of their numbers, as [resample, ...]; NaNs are left out."""
+    count, places = len(values), len(values) * np.arange(len(drawn))[:, None]
+    times = np.bincount((drawn + places).ravel(), minlength=len(drawn) * count).reshape(-1, count)
+    known = ~np.isnan(values)
+    return np.tensordot(times, np.where(known, values, 0), 1) / np.tensordot(times, known, 1)
 
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
