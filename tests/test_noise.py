@@ -1,6 +1,10 @@
+import dataclasses
+
+import nbformat
 import pytest
 import torch
 from conftest import snapshot, tiny_bert
+from nbclient import NotebookClient
 
 from helpers import noise, noise_response, record
 
@@ -91,3 +95,32 @@ def test_nothing_is_left_behind(tiny, ids):
     before = snapshot(tiny)
     noise_response(tiny, ids, position=1, observe=LAYERS)
     assert snapshot(tiny) == before
+
+
+def test_the_same_under_inference_mode(tiny, ids):
+    options = dict(position=1, observe=LAYERS, samples=3)
+    outside = noise_response(tiny, ids, **options)
+    with torch.inference_mode():
+        assert noise_response(tiny, ids, **options) == outside
+        inside = {"input_ids": ids["input_ids"].clone()}
+    assert noise_response(tiny, inside, **options) == outside
+
+
+def test_responses_compare_and_print_in_a_line(tiny, ids):
+    first, same, other = (noise_response(tiny, ids, position=0, observe=LAYERS, samples=s) for s in (1, 1, 2))
+    assert first.stderr.isnan().all() and first == same and first != other  # NaN is like NaN here
+    assert first != dataclasses.replace(first, mean=first.mean + 1) and first != dataclasses.replace(first, position=1)
+    how = "inject='embeddings', position=0, sigma=0.01, samples=1: 0 1 2 3 4"
+    assert repr(first) == f"NoiseResponse(2 sites, 5 tokens, {how})"
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_bar_in_a_notebook_is_the_notebooks_own(disabled, monkeypatch):
+    """A text bar would leave a box for stderr behind; with TQDM_DISABLE=1 there is nothing at all."""
+    monkeypatch.setenv("TQDM_DISABLE", "1") if disabled else monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    cell = "from helpers.noise import PROGRESS\nsum(PROGRESS(range(3), desc='noise', delay=0))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    kinds = [sorted(output.data) for output in notebook.cells[0].outputs]  # a stream has no data
+    bar = ["application/vnd.jupyter.widget-view+json", "text/plain"]
+    assert kinds == ([["text/plain"]] if disabled else [bar, ["text/plain"]])

@@ -1,10 +1,20 @@
 import itertools
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
-from helpers import curves, heatmap, layer_grid, save_figure
+import helpers
+from helpers import curves, heatmap, layer_grid, layer_influence, plots, save_figure
 
 
 def words(count):
@@ -18,18 +28,86 @@ def overlaps(figure, axis):
     return [i for i, (a, b) in enumerate(itertools.pairwise(boxes)) if a.overlaps(b)]
 
 
-@pytest.mark.parametrize("count", [1, 2, 13, 40])
+def outside(figure):
+    """Texts that are cut off at the edge of the figure, in drawn pixels."""
+    FigureCanvasAgg(figure).draw()
+    whole = figure.get_window_extent()
+    ticks = figure.axes[-1].get_yticklabels()  # of the colour bar: those beyond its ends are not drawn
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in ticks]
+    corners = [(text.get_text(), corner) for text in texts for corner in text.get_window_extent().corners()]
+    return [text for text, corner in corners if not whole.contains(*corner)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 13, 40, 64])
 def test_every_token_is_labelled_and_readable(count):
-    figure = heatmap(np.random.default_rng(0).random((count, count)), words(count), title="A title")
+    figure = heatmap(np.random.default_rng(0).random((count, count)), words(count), title="A title " * 10)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == words(count)
     assert [label.get_text() for label in axes.get_yticklabels()] == words(count)
     assert not overlaps(figure, "x") and not overlaps(figure, "y")
-    inside = figure.get_window_extent()
-    for label in [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title, axes.xaxis.label]:
-        box = label.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= inside.x1 and box.y1 <= inside.y1, label
-    assert min(label.get_fontsize() for label in axes.get_xticklabels()) >= 6
+    assert not outside(figure)
+    # in a page of 1000 pixels, the smallest label's letters are 8 high
+    width = figure.get_figwidth() * 100
+    size = min(label.get_fontsize() for label in axes.get_xticklabels()) * 100 / 72 * min(1, 1000 / width)
+    assert size >= 8
+
+
+@pytest.mark.parametrize(("depth", "count"), [(1, 1), (6, 3), (12, 13), (2, 32), (2, 60)])
+def test_every_panel_of_a_grid_is_labelled_and_readable(depth, count):
+    names = [f"embeddings to layer {number}" for number in range(depth)]
+    values = np.random.default_rng(0).random((depth, count, count))
+    figure = layer_grid(values, words(count), names, title="A title " * 9)
+    assert not outside(figure)
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:depth]]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert figure.get_figwidth() < 13
+
+
+def test_marks_are_named():
+    """A comma and a full stop are a pixel apart at this size."""
+    axes = heatmap(np.ones((4, 4)), ["china", ",", ".", "##,"]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["china", ", comma", ". full stop", "##,"]
+
+
+def test_other_scripts_take_a_font_that_has_them():
+    tokens = ["中国", "北京", "مرحبا", "$x$"]
+    if any("CJK" in font.name for font in plots.fontManager.ttflist):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a missing glyph is a warning
+            figure = heatmap(np.ones((4, 4)), tokens, title="中国 is $big$")
+            assert not outside(figure)
+        assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == tokens
+
+
+def test_a_letter_that_no_font_has_is_a_number_and_said_once(monkeypatch):
+    plots._fonts_with.cache_clear()
+    monkeypatch.setattr(plots.fontManager, "ttflist", [])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        figure = layer_grid(np.ones((3, 2, 2)), ["中国", "a\u200db"], title="中国")
+        FigureCanvasAgg(figure).draw()
+    plots._fonts_with.cache_clear()
+    assert [str(warning.message)[:26] for warning in told] == ["no installed font has 中国, d"[:26]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["U+4E2D  U+56FD", "a\u200db"]
+
+
+def test_an_influence_is_just_drawn(tiny, ids):
+    found = layer_influence(tiny, ids)
+    figure = layer_grid(found)
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["encoder.layer.0", "encoder.layer.1"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == found.tokens
+    for number, axes in enumerate(figure.axes[:2]):
+        assert np.array_equal(axes.collections[0].get_array(), found.values[number].numpy())
+    one = heatmap(layer_influence(tiny, ids, layers=[1]), log=True).axes[0]
+    assert one.get_title() == "encoder.layer.1" and np.array_equal(one.collections[0].get_array(), found.values[1])
+
+
+def test_an_influence_of_chosen_sources_or_targets():
+    values = torch.arange(1.0, 7.0).reshape(1, 3, 2)
+    found = SimpleNamespace(values=values, tokens=["a", "b", "c"], layers=["x"], sources=[2, 0], targets=[0, 1, 2])
+    for figure in (heatmap(found), layer_grid(found)):
+        assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["c", "a"]
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
 
 
 def test_rows_are_targets_and_the_first_is_on_top():
@@ -79,6 +157,36 @@ def test_curves_keep_the_legend_off_the_data():
     assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "null"]
     assert curves([1, 10], {"a": [1, 2]}, xlabel="x", ylabel="y", log="xy").axes[0].get_xscale() == "log"
+
+
+def test_ordered_lines_have_ordered_colours():
+    lines = {f"layer {number}": [number, number + 1] for number in range(12)}
+    figure = curves([0, 1], lines, xlabel="x", ylabel="y", ordered=True)
+    colours = np.array([line.get_color() for line in figure.axes[0].lines])[:, :3]
+    brightness = colours @ [0.3, 0.6, 0.1]
+    assert (np.diff(brightness) > 0).all() and len(np.unique(colours, axis=0)) == 12
+    assert len({line.get_color() for line in curves([0, 1], lines, xlabel="x", ylabel="y").axes[0].lines}) < 12
+
+
+def test_figures_of_an_installed_package_go_to_the_working_directory(tmp_path, monkeypatch):
+    """Beside the package stands the checkout, or a folder of all packages, where nothing may be written."""
+    monkeypatch.delenv("FIGURES_DIR", raising=False)
+    package = Path(helpers.__file__).parent
+    assert package.parent == plots.ROOT and (package.parent / "pyproject.toml").is_file()
+    shutil.copytree(package, tmp_path / "site-packages" / "helpers")
+    (tmp_path / "work").mkdir()
+    script = "from helpers import *; save_figure(heatmap([[1]], ['a']), 'one')"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site-packages"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "work", env=environment, check=True)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [Path("work/figures/one.png")]
+
+
+def test_figures_of_a_checkout_go_to_its_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("FIGURES_DIR", raising=False)
+    monkeypatch.setattr(plots, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    save_figure(heatmap([[1]], ["a"]), "one")
+    assert (tmp_path / "figures" / "one.png").is_file()
 
 
 def test_saved_bytes_depend_on_the_numbers_alone(tmp_path, monkeypatch):
