@@ -264,7 +264,7 @@ BAD = [
     (lambda t: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]), "expected 2 panel names, one per layer, got 1"),
     (lambda t: explorer(MODEL, t, text="a " * 65), "67 tokens; the view labels 1 to 64. Shorten it, or use"),
     (lambda t: explorer(MODEL, t, text=" "), "Type at least one word"),
-    (lambda t: explorer(MODEL, t, texts="a"), r"expected settings from \['direction', .*got \['texts'\]"),
+    (lambda t: explorer(MODEL, t, texts="a"), r"expected settings from \['difference', 'direction', .*got \['texts'\]"),
     (lambda t: explorer(MODEL, t, drawing="circle"), "expected one of .*got drawing='circle'"),
     (lambda t: explorer(MODEL, t, source=40), "expected a position of the sentence, 0 to 12, got 40"),
     (lambda t: show_source(3), "expected a class, function or module with Python source, got 3"),

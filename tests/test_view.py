@@ -4,6 +4,8 @@ import base64
 import html
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,3 +189,10 @@ def test_alignment_uses_every_token_at_most_once_in_order():
         pairs = align(first, second)
         assert list(pairs) == sorted(pairs) and list(pairs.values()) == sorted(set(pairs.values()))
     assert align(first, first) == {i: i for i in range(len(first))}
+
+
+def test_an_installed_package_has_the_files_of_the_view():
+    """Every file in helpers that is not Python is named as package data."""
+    root = Path(__file__).parents[1]
+    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["helpers"]
+    assert sorted(data) == sorted(p.name for p in (root / "helpers").iterdir() if p.suffix not in (".py", ""))
