@@ -137,7 +137,10 @@ def test_bad_input_is_answered_and_the_last_picture_stays(page, root):
     for text, told in (("", "Type at least one word."), ("word " * 70, "72 tokens; the view labels 1 to 64.")):
         box.fill(text)
         alert.get_by_text(told).wait_for()
-        assert float(root.locator(".bv-body").evaluate("e => getComputedStyle(e).opacity")) < 0.6 and words(root).count() == 8
+        assert (
+            float(root.locator(".bv-body").evaluate("e => getComputedStyle(e).opacity")) < 0.6
+            and words(root).count() == 8
+        )
         assert abs(root.bounding_box()["height"] - height) < 80, "the page does not collapse"
     box.fill("Fine again.")
     shown(page, text="Fine again.")
