@@ -7,12 +7,28 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
 
+# A widget without its kernel shows an error where its html, the same view, would be alive: only the html is kept.
+define STILL
+import sys, nbformat
+WIDGET = "application/vnd.jupyter.widget-view+json"
+notebook = nbformat.read(sys.argv[1], 4)
+for cell in notebook.cells:
+    cell.outputs = [o for o in cell.get("outputs", []) if WIDGET not in o.get("data", {}) or "text/html" in o.data]
+    for output in cell.outputs:
+        output.get("data", {}).pop(WIDGET, None)
+    if cell.cell_type != "code":
+        del cell["outputs"]
+nbformat.write(notebook, sys.argv[1])
+endef
+export STILL
+
 # Every notebook in order, each in a fresh kernel, in place; stops at the first cell that fails and shows its error.
 figures: .venv/ready
 	@set -e; for notebook in $(NOTEBOOKS); do \
 		echo "$$notebook"; \
 		TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
 			--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $$notebook; \
+		$(BIN)/python -c "$$STILL" $$notebook; \
 	done
 
 test: .venv/ready

@@ -113,6 +113,7 @@ def test_what_is_committed_is_a_clean_run(path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]  # see Makefile
     assert "widgets" not in notebook.metadata and path.stat().st_size < 2**20
     assert not re.findall(r'(?:^|[\s"\'(])(/(?:home|root|work|tmp|Users|usr)/\S*)', path.read_text())
 
