@@ -106,6 +106,11 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
             f"{list(Counter(names).values())} times; a layer whose forward is called directly is hidden "
             "from hooks; noise_response works on any site that runs"
         )
+    if any(hasattr(value, "get_seq_length") for args, kwargs in arguments for value in (*args, *kwargs.values())):
+        raise ValueError(
+            f"expected layers that keep no cache, those of {type(model).__name__} fill one in each run and would "
+            "find it when they run again; noise_response works on any site"
+        )
     for name, state in zip(names, states, strict=True):
         if state.shape[:-1] != (1, len(tokens)):
             raise ValueError(

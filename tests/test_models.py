@@ -205,6 +205,15 @@ def test_a_decoder_keeps_no_cache(ids):
     assert torch.equal(first, again) and first.shape == (3, 5, 8)
 
 
+def test_layers_that_fill_a_cache_whatever_is_asked_are_refused(ids):
+    """XLM makes a cache of its own, and has no argument against it."""
+    model = transformers.XLMModel(transformers.XLMConfig(emb_dim=8, n_layers=2, n_heads=2, vocab_size=50)).eval()
+    with pytest.raises(ValueError, match="expected layers that keep no cache, those of XLMModel .*noise_response"):
+        layer_stack(model, ids)
+    response = noise_response(model, ids, inject="layer_norm_emb", position=1, observe="layer_norm2.*", samples=3)
+    assert (response.mean > 0).all()
+
+
 def test_relative_positions_have_no_limit():
     config = transformers.T5Config(d_model=8, d_kv=4, num_heads=2, num_layers=2, d_ff=16, vocab_size=50)
     model = transformers.T5EncoderModel(config).eval()
