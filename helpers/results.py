@@ -15,7 +15,7 @@ LIMITS = ["mean", "low", "high"]
 
 
 def by_kind(maps: Sequence, chosen: Sequence[MarkedSentence], *, later: bool = False) -> dict[str, list]:
-    """`reach` of each kind of word in each sentence, from its [layer, token, token] influence; with mean over pieces."""
+    """`reach` of each kind of word in each sentence, from its [layer, token, token] influence (mean over pieces)."""
     found: dict[str, list] = {}
     for values, words in zip(maps, chosen, strict=True):
         matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
