@@ -29,7 +29,7 @@ from .layers import LayerStack, layer_stack
 from .models import Sentence, encode, load_bert
 from .noise import NoiseResponse, noise_response
 from .plots import curves, heatmap, layer_grid, save_figure, small_multiples
-from .results import replace_results, results
+from .results import by_distance, by_kind, in_names, replace_results, results
 from .shapes import module_tree, shape_table
 from .source import show_source
 from .text import MarkedSentence, mark_sentence, read_sentences, shuffled

@@ -3,12 +3,13 @@
 All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from .models import whole
 
@@ -134,7 +135,8 @@ def interval(
         means = [_mean_over(drawn, part) for part in data]
         return np.moveaxis(means[0] if over is None else means[0] / means[1], 0, -1)
 
-    with np.errstate(invalid="ignore"):  # 0 / 0: the mean of nothing is NaN, which is what we want to say
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # the mean of nothing is NaN, as we want it
+        warnings.simplefilter("ignore", DegenerateDataWarning)
         limits = bootstrap(
             (sentences,),
             statistic,

@@ -8,9 +8,58 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .findings import interval
+from .findings import interval, locality, mean_distance, reach, span_influence
+from .text import MarkedSentence
 
 LIMITS = ["mean", "low", "high"]
+
+
+def by_kind(maps: Sequence, chosen: Sequence[MarkedSentence], *, later: bool = False) -> dict[str, list]:
+    """`reach` of each kind of word in each sentence, from its [layer, token, token] influence (mean over pieces)."""
+    found: dict[str, list] = {}
+    for values, words in zip(maps, chosen, strict=True):
+        matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
+        for kind, sources in kinds.items():
+            found.setdefault(kind, []).append(reach(matrix, sources, words=kinds["all words"], later=later))
+    return found
+
+
+def by_distance(maps: Sequence, chosen: Sequence[MarkedSentence], distances: Sequence[int]) -> dict[str, list]:
+    """`locality` at each distance and `mean_distance` of each sentence, [layer] each; influence summed over pieces."""
+    found: dict[str, list] = {f"distance {distance}": [] for distance in distances} | {"mean distance": []}
+    for values, words in zip(maps, chosen, strict=True):
+        matrix = words.matrix(values)
+        for distance, share in zip(distances, locality(matrix, distances).T, strict=True):
+            found[f"distance {distance}"].append(share)
+        found["mean distance"].append(mean_distance(matrix))
+    return found
+
+
+def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list]:
+    """`span_influence` of names and of their control, phrases, in each sentence.
+
+    "names" and each type of name are compared with all pairs of words outside names (punctuation aside), "phrases" (see
+    `MarkedSentence.phrases`) with all pairs outside phrases that have no word of a name, "names, content words" and
+    "names over phrases" only have content words on both sides.
+    """
+    found: dict[str, list] = {}
+    types = sorted({kind for words in chosen for kind in words.types})
+    for values, words in zip(maps, chosen, strict=True):
+        matrix, content = words.matrix(values, mean=True), words.kinds()["content word"][1:-1]
+        free = ~words.punctuation
+        free[[word for span in words.spans for word in span]] = False
+        pairs = {
+            "names": span_influence(matrix, words.spans, ~words.punctuation),
+            "phrases": span_influence(matrix, words.phrases(), free),
+            "names, content words": span_influence(matrix, words.spans, content),
+            "names over phrases": span_influence(matrix, words.spans, content, against=words.phrases()),
+        }
+        for kind in types:
+            spans = [span for span, its in zip(words.spans, words.types, strict=True) if its == kind]
+            pairs[f"names: {kind}"] = span_influence(matrix, spans, ~words.punctuation)
+        for kind, pair in pairs.items():
+            found.setdefault(kind, []).append(pair)
+    return found
 
 
 def results(
