@@ -208,7 +208,7 @@ class Slow:
     def __init__(self, experiment):
         self.experiment, self.entered, self.release = experiment, threading.Event(), threading.Event()
         self.running = self.most = 0
-        self.texts = []
+        self.texts, self.finished = [], []
         self.__name__ = experiment.__name__
 
     def __call__(self, model, sentence, *, progress, **options):
@@ -223,7 +223,9 @@ class Slow:
         self.most = max(self.most, self.running)
         self.texts.append(" ".join(sentence.tokens[1:-1]))
         try:
-            return self.experiment(model, sentence, progress=held, **options)
+            found = self.experiment(model, sentence, progress=held, **options)
+            self.finished.append(self.texts[-1])
+            return found
         finally:
             self.running -= 1
 
@@ -251,6 +253,7 @@ def test_one_measures_at_a_time_and_the_newest_input_wins(seen, slow):
     slow.release.set()
     assert seen.wait(20)
     assert slow.most == 1 and slow.texts == ["one", "four"], "what was in between is never measured"
+    assert slow.finished == ["four"], "what is superseded is given up"
     assert_up_to_date(seen)
 
 
