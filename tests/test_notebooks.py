@@ -55,8 +55,8 @@ INPUTS = {  # what a reader may type into the parameters cell
         "WORD": "radium",
     },
     "three words": {"TEXT": "Hi there.", "WORD": "there"},
-    "a pair": {"TEXT": PAIR, "WORD": "ferry"},
     "a random model of another shape": {"MODEL": "tiny"},
+    "a pair of 60 tokens, where time grows fast, in that model": {"MODEL": "tiny", "TEXT": PAIR, "WORD": "ferry"},
 }
 
 
