@@ -229,13 +229,16 @@ def small_multiples(
         axes.set_title(panel, fontsize=LABELS, parse_math=False)
         axes.tick_params(labelsize=TICKS)
         axes.grid(alpha=0.3)
+    for number, axes in enumerate(grid):
+        axes.set_visible(number < len(panels))
+        if number + across >= len(panels):
+            axes.set_xlabel(xlabel, fontsize=TICKS)
+            axes.tick_params(labelbottom=True)
     if log:
         grid[0].set_yscale("log")
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
+        _log_ticks(grid[0].yaxis)
     figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=4, fontsize=TICKS, frameon=False)
     figure.suptitle(title, fontsize=TITLE, parse_math=False)
-    figure.supxlabel(xlabel, fontsize=LABELS)
     figure.supylabel(ylabel, fontsize=LABELS)
     return figure
 

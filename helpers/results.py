@@ -63,13 +63,19 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
 
 
 def results(
-    model: str, text: str, statistic: str, kinds: Mapping[str, Sequence], *, comparisons: int = 1
+    model: str,
+    text: str,
+    statistic: str,
+    kinds: Mapping[str, Sequence],
+    *,
+    comparisons: int = 1,
+    method: str = "exact",
 ) -> pd.DataFrame:
     """Rows of a results file: for each kind and layer the mean over sentences with its interval, n and the versions.
 
     Each value of `kinds` has one entry per sentence: its value by layer, or (value, matched) as `reach` gives. `n` is
     the number of sentences that have a value; with fewer than two the limits are NaN. `depth` is the layer's relative
-    depth, 1 for the last.
+    depth, 1 for the last; `method` says how the maps were measured.
     """
     made = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     tables = []
@@ -96,6 +102,7 @@ def results(
                     "low": low if enough else np.nan,
                     "high": high if enough else np.nan,
                     "n": int(known.sum()),
+                    "method": method,
                     "versions": made,
                 }
             )
@@ -116,5 +123,5 @@ def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
         mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
         rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
     rows = rows.sort_values(["model", "text"], kind="stable", ignore_index=True)
-    rows.to_csv(Path(os.environ.get("FIGURES_DIR", path.parent)) / path.name, index=False)
+    rows.to_csv(Path(os.environ.get("FIGURES_DIR") or path.parent) / path.name, index=False)
     return rows
