@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from helpers import (
+    by_distance,
+    by_kind,
+    in_names,
     interval,
     locality,
     mark_sentence,
@@ -238,6 +241,32 @@ def test_results_and_their_file(tmp_path):
     assert (
         pd.read_csv(file).equals(again) and not again.duplicated(["model", "text", "statistic", "kind", "layer"]).any()
     )
+
+
+def test_the_statistics_of_a_text(minilm):
+    """What is planted in maps of tokens is found at the kind, the distance and the names it was planted in."""
+    lines = ["The cat met [Ada Lovelace|person], who lived near deep blue water.", "It was [Anna Maria Jones|person]."]
+    chosen = [mark_sentence(line, minilm[1]) for line in lines]
+    maps = [np.ones((3, len(words.sentence.tokens), len(words.sentence.tokens))) for words in chosen]
+    for statistic in (by_kind(maps, chosen), by_kind(maps, chosen, later=True), in_names(maps, chosen)):
+        for pairs in statistic.values():
+            sent, matched = np.array(pairs).swapaxes(0, 1)
+            assert np.allclose((sent / matched)[~np.isnan(sent)], 1)
+    assert np.allclose(by_distance(maps, chosen, [1, 2])["distance 1"][1], 1)  # each of its words is one piece
+
+    comma = chosen[0].tokens[chosen[0].words.index(",")][0]
+    maps[0][2, :, comma] = 3.0
+    sent, matched = by_kind(maps, chosen)["comma"][0]
+    assert sent[2] / matched[2] > 1.5 and np.allclose((sent / matched)[:2], 1)
+    assert np.isnan(by_kind(maps, chosen)["comma"][1]).all()  # the other sentence has none
+    maps[0][2, :, comma] = 1.0
+    for words, values in zip(chosen, maps, strict=True):
+        pieces = [position for word in words.spans[0] for position in words.tokens[word]]
+        values[np.ix_([1], pieces, pieces)] = 4.0
+    found = {kind: [pair[0] / pair[1] for pair in pairs] for kind, pairs in in_names(maps, chosen).items()}
+    assert np.allclose(found["names"], [[1, 4, 1]] * 2) and np.allclose(found["names: person"], found["names"])
+    assert np.allclose(found["names over phrases"][0], [1, 4, 1]) and np.isnan(found["names over phrases"][1]).all()
+    assert np.allclose(found["phrases"][0], 1)
 
 
 def test_the_sentence_file_is_what_it_says(minilm):

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import helpers
-from helpers import curves, heatmap, layer_grid, layer_influence, plots, save_figure
+from helpers import curves, heatmap, layer_grid, layer_influence, plots, save_figure, small_multiples
 
 
 def words(count):
@@ -196,3 +196,20 @@ def test_saved_bytes_depend_on_the_numbers_alone(tmp_path, monkeypatch):
         assert save_figure(figure, name) is figure
     one, two, three = ((tmp_path / f"{name}.png").read_bytes() for name in ("one", "two", "three"))
     assert one == two != three
+
+
+def test_small_multiples_share_axes_colours_and_one_legend():
+    x, one, two = [1, 2, 3], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
+    panels = {
+        "first": {"a": (x, one), "b": (x, two, [2.0, 1.0, 0.5], [4.0, 3.0, 2.0])},
+        "second": {"b": (x, two)},
+        "too few": {"a": (x, [float("nan")] * 3)},
+    }
+    figure = small_multiples(panels, xlabel="depth", ylabel="reach", title="t", log=True, reference=1.0, across=2)
+    first, second, third, hidden = figure.axes
+    assert [axes.get_title() for axes in (first, second, third)] == list(panels) and not hidden.get_visible()
+    assert first.lines[1].get_color() == second.lines[0].get_color() != first.lines[0].get_color()
+    assert len(first.collections) == 1 and first.get_yscale() == third.get_yscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert (first.get_xlabel(), second.get_xlabel(), third.get_xlabel()) == ("", "depth", "depth")
+    assert second.lines[-1].get_linestyle() == "--" and figure.get_supylabel() == "reach"
