@@ -237,7 +237,8 @@ def small_multiples(
     if log:
         grid[0].set_yscale("log")
         _log_ticks(grid[0].yaxis)
-    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=4, fontsize=TICKS, frameon=False)
+    columns = 4 if sum(map(len, drawn)) < 25 * across else 2
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=columns, fontsize=TICKS, frameon=False)
     figure.suptitle(title, fontsize=TITLE, parse_math=False)
     figure.supylabel(ylabel, fontsize=LABELS)
     return figure
