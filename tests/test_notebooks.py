@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 # drawn, but not compared, as those with "seconds" in their name: float32 rounding is another on another processor
 ROUNDING = {"05-sigma", "06-error-against-sigma", "06-which-sigma"}
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
+PINNED = re.search(r"transformers==(\S+)", REQUIREMENTS)[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -35,7 +36,9 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
     shown = "".join(str(output) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
-    assert "✗" not in shown, re.findall(r"✗[^\n<]*", shown)
+    # claims were seen with the pinned transformers; those of 06 are about rounding, which is another on another processor
+    if version("transformers") == PINNED and not path.stem.startswith("06_"):
+        assert "✗" not in shown, re.findall(r"✗[^\n<]*", shown)
     names = figures_of(notebook)
     assert sorted(file.stem for file in tmp_path.glob("*.png")) == sorted(names)
     for name in names:
@@ -103,7 +106,7 @@ def compare_with_committed(drawn):
         "which draws other pixels: install the pinned one to compare"
     )
     # another transformers rounds otherwise, which noise shows: less than one flipped cell would
-    limit = 0.3 if version("transformers") == re.search(r"transformers==(\S+)", REQUIREMENTS)[1] else 1.0
+    limit = 0.3 if version("transformers") == PINNED else 1.0
     difference = compare_images(ROOT / "figures" / drawn.name, drawn, tol=limit, in_decorator=True)
     assert difference is None, f"{drawn.stem} differs from the committed figure: RMS {difference['rms']:.2f} > {limit}"
 
@@ -115,6 +118,7 @@ def test_what_is_committed_is_a_clean_run(path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert "✗" not in str(outputs)
     assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]  # see Makefile
     assert "widgets" not in notebook.metadata and path.stat().st_size < 2**20
     assert not re.findall(r'(?:^|[\s"\'(])(/(?:home|root|work|tmp|Users|usr)/\S*)', path.read_text())
