@@ -36,7 +36,7 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
     shown = "".join(str(output) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
-    # claims were seen with the pinned transformers; those of 06 are about rounding, which is another on another processor
+    # seen with the pinned transformers; those of 06 are about rounding, which another processor does otherwise
     if version("transformers") == PINNED and not path.stem.startswith("06_"):
         assert "✗" not in shown, re.findall(r"✗[^\n<]*", shown)
     names = figures_of(notebook)
