@@ -12,12 +12,10 @@ define STILL
 import sys, nbformat
 WIDGET = "application/vnd.jupyter.widget-view+json"
 notebook = nbformat.read(sys.argv[1], 4)
-for cell in notebook.cells:
-    cell.outputs = [o for o in cell.get("outputs", []) if WIDGET not in o.get("data", {}) or "text/html" in o.data]
+for cell in filter(lambda cell: cell.cell_type == "code", notebook.cells):
+    cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {}) or "text/html" in o.data]
     for output in cell.outputs:
         output.get("data", {}).pop(WIDGET, None)
-    if cell.cell_type != "code":
-        del cell["outputs"]
 nbformat.write(notebook, sys.argv[1])
 endef
 export STILL

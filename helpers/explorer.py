@@ -6,6 +6,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import anywidget
@@ -171,10 +172,11 @@ class Explorer(anywidget.AnyWidget):
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:
         text = json.loads(self.data["of"])[0]
+        stack = cache(lambda: layer_stack(self._model, self._sentence(text)))  # when a layer is not kept; once for all
 
         def measure(layer: int) -> dict[str, Any]:
             try:
-                jacobian = layer_stack(self._model, self._sentence(text)).jacobian(layer)
+                jacobian = stack().jacobian(layer)
                 return reason(jacobian.paths(), jacobian.heads())
             except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
                 return reason(None, None)

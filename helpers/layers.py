@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .hooks import hidden_state, record, removed_after, resolve
 from .jacobian import LayerJacobian
-from .models import Inputs, check_inputs, shortened
+from .models import Inputs, check_inputs, check_precision, shortened
 from .post_ln import is_covered, score_bias
 
 
@@ -68,10 +68,7 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     """
     inputs, tokens = check_inputs(model, inputs)
     layers, shared = _layers(model)
-    if (dtype := next(model.parameters()).dtype) not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
-        )
+    check_precision(model)
     if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
         raise ValueError("expected a model as it was before torch.compile, got a compiled one, which may run no hook")
     names: list[str] = []

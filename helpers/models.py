@@ -46,11 +46,15 @@ class Sentence:
         >>> encode(load_bert("minilm", pretrained=False)[1], "Tokenization of words.").position("tokenization")
         1
         """
-        pieces = [MARKS.sub("", token).lower() for token in self.tokens]
+        pieces, wanted = [MARKS.sub("", token).lower() for token in self.tokens], str(word).lower()
         for start in range(len(pieces)):
-            for end in range(start + 1, len(pieces) + 1):
-                if "".join(pieces[start:end]) == str(word).lower():
+            joined = ""
+            for piece in pieces[start:]:
+                joined += piece
+                if joined == wanted:
                     return start
+                if not wanted.startswith(joined):
+                    break
         raise ValueError(f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}")
 
 
@@ -166,6 +170,14 @@ def check_model(model: object) -> None:
     if hasattr(model, "tokenize"):
         raise ValueError(f"expected a model, got the tokenizer {got}; the model comes first, and is load_bert()[0]")
     raise ValueError(f"expected a model, a torch.nn.Module, got {got}; model, tokenizer = load_bert() gives one")
+
+
+def check_precision(module: nn.Module) -> None:
+    """Raise `ValueError` for weights too coarse for a derivative or a small difference."""
+    if (dtype := next(module.parameters()).dtype) not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
+        )
 
 
 def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .hooks import edit, names, record, resolve
-from .models import Inputs, check_inputs, same, shortened, whole
+from .models import Inputs, check_inputs, check_precision, same, shortened, whole
 
 # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form does not look at itself
 PROGRESS = partial(tqdm, leave=False, delay=2, disable=os.environ.get("TQDM_DISABLE") == "1")
@@ -77,10 +77,7 @@ def noise_response(
     seq = len(tokens)
     hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word stands"
     position = whole(position, "a position", 0, seq - 1, hint)
-    if (dtype := next(model.parameters()).dtype) not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
-        )
+    check_precision(model)
     site, *more = resolve(model, inject)
     if more:
         raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")

@@ -26,6 +26,7 @@ from .findings import numbers
 INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
 COLOURS = "viridis"  # readable with any common colour vision
 TITLE, LABELS, TICKS, SMALL = 10, 9, 8, 6.5  # font sizes, points
+MARKERS = "osD^vPX*"  # of lines
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = {",": "comma", ".": "full stop", ":": "colon", ";": "semicolon", "'": "quote", "’": "quote", "`": "backtick"}
 MARKS |= {"-": "hyphen", "–": "dash", "·": "dot"}  # marks that are a pixel apart, or next to nothing, as labels
@@ -157,7 +158,7 @@ def curves(
         raise ValueError(f"expected log '', 'x', 'y' or 'xy', got {log!r}")
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    palette, markers = sns.color_palette("colorblind"), "osD^vPX*"
+    palette = sns.color_palette("colorblind")
     if ordered:
         palette = mpl.colormaps[COLOURS](np.linspace(0, 0.9, max(len(lines), 1)))
     for number, (name, line) in enumerate(lines.items()):
@@ -168,7 +169,7 @@ def curves(
         places = x[name] if isinstance(x, Mapping) else x
         if wrong := [part.shape for part in (y, *interval) if part.shape != (len(places),)]:
             raise ValueError(f"expected {len(places)} values of {name!r}, one for each x, got {list(wrong[0])}")
-        marker = markers[number % len(markers)] if len(places) <= 30 else ""
+        marker = MARKERS[number % len(MARKERS)] if len(places) <= 30 else ""
         axes.plot(places, y, marker=marker, markersize=4, color=colour, label=name)
         if interval:
             axes.fill_between(places, interval[0], interval[1], color=colour, alpha=0.2, linewidth=0)
@@ -217,30 +218,30 @@ def small_multiples(
     figure = Figure(figsize=(0.8 + 2.1 * across, 0.9 + 1.8 * down), layout="constrained")
     grid = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    palette, markers, drawn = sns.color_palette("colorblind"), "osD^vPX*", {}
+    palette, drawn = sns.color_palette("colorblind"), {}
     for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
         for name, (x, y, *limits) in lines.items():
-            style = {"color": palette[names.index(name) % 10], "marker": markers[names.index(name) % 8]}
+            style = {"color": palette[names.index(name) % 10], "marker": MARKERS[names.index(name) % len(MARKERS)]}
             (drawn[name],) = axes.plot(x, y, markersize=3, linewidth=1, label=name, **style)
             if limits:
                 axes.fill_between(x, *limits, color=style["color"], alpha=0.2, linewidth=0)
         if reference is not None:
             axes.axhline(reference, color="0.4", linestyle="--", linewidth=1)
-        axes.set_title(panel, fontsize=LABELS, parse_math=False)
+        _say(axes.set_title, panel, LABELS)
         axes.tick_params(labelsize=TICKS)
         axes.grid(alpha=0.3)
     for number, axes in enumerate(grid):
         axes.set_visible(number < len(panels))
         if number + across >= len(panels):
-            axes.set_xlabel(xlabel, fontsize=TICKS)
+            _say(axes.set_xlabel, xlabel, TICKS)
             axes.tick_params(labelbottom=True)
     if log:
         grid[0].set_yscale("log")
         _log_ticks(grid[0].yaxis)
     columns = 4 if sum(map(len, drawn)) < 25 * across else 2
     figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=columns, fontsize=TICKS, frameon=False)
-    figure.suptitle(title, fontsize=TITLE, parse_math=False)
-    figure.supylabel(ylabel, fontsize=LABELS)
+    _say(figure.suptitle, title, TITLE)
+    _say(figure.supylabel, ylabel, LABELS)
     return figure
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .models import check_precision
+
 INSTEAD = 'use method="noise", which measures any layer'
 
 
@@ -178,13 +180,10 @@ def _has(layer: nn.Module, names: Names | str) -> bool:
 
 
 def _check(layer: Any) -> None:
-    kind, dtype = type(layer).__name__, next(layer.parameters()).dtype
+    kind = type(layer).__name__
     if layer.training:
         raise ValueError("expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"expected weights in float32 or float64, got {dtype}, too coarse to check; call model.float()"
-        )
+    check_precision(layer)
     if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
         raise ValueError(
             f"expected self-attention in both directions, {kind} is a decoder's (causal, or with cross-attention); "
