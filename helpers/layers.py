@@ -77,10 +77,11 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     arguments: list[tuple[tuple, dict[str, Any]]] = []
     caller, name_of = threading.get_ident(), {module: name for name, module in layers.items()}
 
-    def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != caller:  # another thread measures on the same model
+    def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
+        # another thread measures on the same model; it may meet this hook half attached, and then gives no kwargs
+        if threading.get_ident() != caller:
             return
-        kwargs = dict(kwargs)
+        kwargs = dict(kwargs or {})
         hidden, *rest = args if args else [kwargs.pop("hidden_states")]
         names.append(name_of[layer])
         states.append(hidden.detach().clone())
