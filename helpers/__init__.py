@@ -6,13 +6,13 @@
     layers                          a model's layers as functions of one hidden state
     sweep, influence                both experiments, for all layers and positions of a sentence
     text, findings, results, plots  annotated sentences, statistics over them, and pictures
-    claims                          what was seen on one input, and whether it holds on yours
+    claims                          what was seen on one input, and whether it holds on yours; exercises
     view, explorer                  an influence to touch, without a kernel; and under a text box, with one
 
 The names below are the public ones; whatever else a module holds may change.
 """
 
-from .claims import Claim, claims
+from .claims import Check, Claim, check, claims
 from .explorer import Explorer, explorer
 from .findings import (
     interval,

@@ -1,7 +1,7 @@
-"""Statements about one sentence and one model, each with ✓ or ✗.
+"""Statements about one sentence and one model, each with ✓ or ✗; and answers to exercises.
 
 What holds for every input is an `assert`. What was seen on one sentence and one model is a claim: on other input it may
-be false, which is a result and no error.
+be false, which is a result and no error. An exercise is checked the same way: nothing stops, the verdict is shown.
 """
 
 import html
@@ -59,3 +59,35 @@ def _judge(value: Any) -> tuple[bool, str]:
         return bool(condition), f"{measured:.3g}" if isinstance(measured, float) else str(measured)
     except Exception as error:  # whatever a statement meets on input it was not made for
         return False, f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on an answer: `.right` is None while there is none yet."""
+
+    right: bool | None
+    message: str
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+def check(answer: Any, right: Callable[[Any], Any], hint: str = "") -> Check:
+    """Judge the answer to an exercise without telling the right one; never raises.
+
+    `answer` is `...` until the reader writes one. `right` is a function of the answer that returns a condition; when it
+    raises, the answer is wrong, and the error is shown with the `hint`.
+
+    >>> check(..., lambda answer: answer**2 == 49)
+    … still to do: put your answer in place of the three dots
+    >>> check(6, lambda answer: answer**2 == 49, "its square is 49")
+    ✗ not yet; its square is 49
+    >>> check(-7, lambda answer: answer**2 == 49)
+    ✓ right
+    """
+    if answer is ...:
+        return Check(None, "… still to do: put your answer in place of the three dots")
+    holds, error = _judge(lambda: right(answer))
+    if holds:
+        return Check(True, "✓ right")
+    return Check(False, "; ".join(part for part in ("✗ not yet", hint, error) if part))

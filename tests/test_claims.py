@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import claims
+from helpers import check, claims
 
 
 def test_each_statement_is_judged_and_said():
@@ -22,3 +22,12 @@ def test_it_never_raises_and_never_holds_by_accident(value):
 def test_a_reason_is_shown_and_html_is_escaped():
     assert "ZeroDivisionError" in str(claims({"odd": lambda: 1 / 0}))
     assert "&lt;b&gt; $x$" in claims({"<b> $x$": True})._repr_html_()
+
+
+def test_an_answer_is_judged_and_never_given_away():
+    square = lambda answer: answer**2 == 49  # noqa: E731
+    assert [check(answer, square).right for answer in (..., 7, -7, 6)] == [None, True, True, False]
+    assert "still to do" in str(check(..., square))
+    assert str(check(6, square, "try its square")) == "✗ not yet; try its square"
+    assert "TypeError" in str(check("seven", square)) and check("seven", square).right is False
+    assert check(torch.ones(2), lambda answer: answer).right is False  # no single yes or no

@@ -140,6 +140,29 @@ def test_anatomy(path):
     assert "ccc" not in kinds
 
 
+def checks_of(notebook):
+    """The line(s) that judge each exercise's answer, from `check(` to the end of its cell."""
+    exercises = [cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", [])]
+    return [re.search(r"^check\(.*", cell.source, re.M | re.S)[0] for cell in exercises]
+
+
+@each
+def test_exercises_are_left_to_do_and_their_solutions_are_right(path, monkeypatch):
+    """An exercise cell waits for an answer (`...`); the solutions answer each one, and the same check says ✓."""
+    notebook = nbformat.read(path, as_version=4)
+    exercises = [cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", [])]
+    assert exercises and all("still to do" in str(cell.outputs) for cell in exercises)
+    solutions = nbformat.read(path.parent / "solutions" / f"{path.stem[:2]}_solutions.ipynb", as_version=4)
+    assert checks_of(solutions) == checks_of(notebook)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    resources = {"metadata": {"path": path.parent / "solutions"}}
+    committed = [cell.execution_count for cell in solutions.cells if cell.cell_type == "code"]
+    assert committed == list(range(1, len(committed) + 1))
+    NotebookClient(solutions, timeout=600, kernel_name="python3", resources=resources).execute()
+    answers = [str(cell.outputs) for cell in solutions.cells if "exercise" in cell.metadata.get("tags", [])]
+    assert all("✓ right" in answer for answer in answers), answers
+
+
 def test_every_figure_is_drawn_by_a_notebook():
     names = [name for path in NOTEBOOKS for name in figures_of(nbformat.read(path, as_version=4))]
     assert sorted(names) == sorted(file.stem for file in (ROOT / "figures").glob("*.png"))
