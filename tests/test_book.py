@@ -71,7 +71,7 @@ def test_every_page(opened, book, name):
         if parts.scheme == "file":
             target = Path(unquote(parts.path))
             assert target.is_file() and target.is_relative_to(book), link
-            ids = re.findall(r'id="([^"]+)"', target.read_text()) if parts.fragment else []
+            ids = re.findall(r'id="([^"]+)"', target.read_text("utf-8")) if parts.fragment else []
             assert not parts.fragment or unquote(parts.fragment) in ids, link
 
 
