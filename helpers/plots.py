@@ -291,7 +291,7 @@ def _described(figure: Figure) -> str:
     if len(panels) == 1:
         parts[""] += parts.pop("Panels: ")
     said = {start: "; ".join(dict.fromkeys(filter(None, texts))) for start, texts in parts.items()}
-    return " ".join(". ".join(start + text for start, text in said.items() if text).split())
+    return " ".join(". ".join(start + text.rstrip(".") for start, text in said.items() if text).split())
 
 
 def _draw(
