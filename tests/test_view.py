@@ -100,7 +100,8 @@ def test_an_influence_shows_itself(influence):
 
 
 def test_an_influence_is_saved_at_once(influence, tmp_path):
-    assert state_of(save_page(influence, tmp_path / "a.html").read_text("utf-8"))["data"]["layers"] == ["layer 0", "layer 1"]
+    page = save_page(influence, tmp_path / "a.html").read_text("utf-8")
+    assert state_of(page)["data"]["layers"] == ["layer 0", "layer 1"]
 
 
 def test_first_selection(influence):
