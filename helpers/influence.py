@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from .hooks import resolve
 from .layers import LayerStack, layer_stack, stack_behind
-from .models import Inputs, same, shortened, whole
+from .models import Inputs
 from .noise import PROGRESS, check_noise
 from .sweep import How, Progress, sweep
+from .values import same, shortened, whole
 
 DEFAULTS = {"samples": 100, "seed": 0, "sigma": 0.01, "dtype": None}
 OPTIONS = {  # which method takes which of them

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_inputs, check_precision
 from .hooks import hidden_state, record, removed_after, resolve
 from .jacobian import LayerJacobian
-from .models import Inputs, check_inputs, check_precision, shortened
+from .models import Inputs
 from .post_ln import is_covered, score_bias
+from .values import shortened
 
 
 @dataclass(frozen=True, repr=False)
