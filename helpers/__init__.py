@@ -4,6 +4,7 @@
     noise                           the experiment: disturb one position, watch the others
     post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
     layers                          a model's layers as functions of one hidden state
+    drawing                         the architecture as a picture, with the shapes of a pass
     sweep, influence                both experiments, for all layers and positions of a sentence
     text, findings, results, plots  annotated sentences, statistics over them, and pictures
     claims                          what was seen on one input, and whether it holds on yours; exercises
@@ -13,6 +14,7 @@ The names below are the public ones; whatever else a module holds may change.
 """
 
 from .claims import Check, Claim, check, claims
+from .drawing import architecture
 from .explorer import Explorer, explorer
 from .findings import (
     interval,
