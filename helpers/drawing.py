@@ -15,7 +15,7 @@ from .hooks import removed_after, tensors
 from .layers import LayerStack, layer_stack
 from .models import Inputs, check_inputs, shortened, whole
 from .plots import COLOURS, _say
-from .post_ln import INSTEAD, LINEAR, NORMS, layer_parts
+from .post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 
 MIXES, ALONE, LINE, MARKED = "#d9e8f5", "#dcefe3", "#555555", "#c04e00"  # what is marked is orange and thick
 CENTRED = {"ha": "center", "va": "center", "linespacing": 1.35}
@@ -193,9 +193,9 @@ def _draw_layer(sheet: _Sheet, title: str, stack: LayerStack, number: int, maps:
         sheet.arrow((4, bottom), (4, below), names=names)
         sheet.shape(4.1, (bottom + below) / 2 - 0.04, shape, names)
     width, side = parts["query"].out_features // heads, min(0.42, 5.4 / heads - 0.04)
-    sheet.text(
-        4, 2.0, f"{heads} heads of {width}: weights softmax(q·kᵀ / √{width}), dark 0, bright 1 (row = target), times v"
-    )
+    bias = "" if score_bias(stack.layers[number], *stack.arguments[number]) is None else " + distance bias"
+    scores = f"softmax(q·kᵀ / √{width}{bias})"
+    sheet.text(4, 2.0, f"{heads} heads of {width}: weights {scores}, dark 0, bright 1 (row = target), times v")
     for head, weights in enumerate(maps.numpy(force=True)):  # [target, source]
         left = 4 + (side + 0.04) * (head - heads / 2)
         extent = (left, left + side, 2.2 + side, 2.2)

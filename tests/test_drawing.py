@@ -78,6 +78,7 @@ def test_every_covered_architecture_is_drawn_and_left_as_it_was(kind):
     figures = [architecture(model, IDS), architecture(model, IDS, layer=1)]
     assert snapshot(model) == before
     assert shapes(figures[0])["last out"] == "[1, 4, 8]" and shapes(figures[1])["down in"] == "[1, 4, 16]"
+    assert ("distance bias" in said(figures[1])) == (kind == "MPNet")
     assert ("share weights" in said(figures[0])) == kind.startswith("Albert")
     assert ("and mapped" in said(figures[0])) == (kind.startswith("Albert") or kind == "Electra")
 
