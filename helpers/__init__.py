@@ -5,6 +5,7 @@
     noise                           the experiment: disturb one position, watch the others
     post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
     layers                          a model's layers as functions of one hidden state
+    drawing                         the architecture as a picture, with the shapes of a pass
     sweep, influence                both experiments, for all layers and positions of a sentence
     text, corpora                   annotated sentences, and the files that they are read from
     findings, results               statistics over sentences, and a file that keeps them
@@ -17,6 +18,7 @@ The names below are the public ones; whatever else a module holds may change.
 
 from .claims import Check, Claim, check, claims
 from .corpora import read_sentences
+from .drawing import architecture
 from .explorer import Explorer, explorer
 from .findings import interval, locality, mean_distance, outflow, reach, span_influence
 from .hooks import SiteError, edit, record
