@@ -1,10 +1,12 @@
 # Each command sets up .venv by itself when it is missing or older than requirements.txt or pyproject.toml.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
-BIN := .venv/bin
+VENV ?= .venv
+REQUIREMENTS ?= requirements.txt
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: lab figures test lint
-lab: .venv/ready
+.PHONY: lab figures test lint book fast newest oldest
+lab: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks
 
 # A widget without its kernel shows an error where its html, the same view, would be alive: only the html is kept.
@@ -21,23 +23,60 @@ endef
 export STILL
 
 # Every notebook in order, each in a fresh kernel, in place; stops at the first cell that fails and shows its error.
-figures: .venv/ready
+# A figure that comes out the same is left alone; the others are named at the end.
+figures: $(VENV)/ready
+	@touch $(VENV)/started
 	@set -e; for notebook in $(NOTEBOOKS); do \
 		echo "$$notebook"; \
 		TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
 			--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $$notebook; \
 		$(BIN)/python -c "$$STILL" $$notebook; \
 	done
+	@echo "figures rewritten:"; find figures -newer $(VENV)/started -name "*.png"
 
-test: .venv/ready
+# The notebooks as a web site, from the outputs they hold: build/book/index.html. A warning or a broken link is an error.
+book: $(VENV)/ready
+	$(BIN)/sphinx-build -W --keep-going -q notebooks build/book
+
+test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
-lint: .venv/ready
+# What a few minutes can tell: no notebook is run, no browser opened.
+fast: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow" --ignore-glob "*browser*" \
+		--ignore tests/test_notebooks.py --ignore tests/test_book.py
+
+# The same with the newest versions that the ranges of pyproject.toml allow, and with the oldest.
+newest: build/newest.txt
+	$(MAKE) fast VENV=build/newest REQUIREMENTS=$<
+
+oldest: build/oldest.txt
+	$(MAKE) fast VENV=build/oldest REQUIREMENTS=$<
+
+build/newest.txt: requirements.txt
+	mkdir -p build
+	sed "s/==[^ ]*//" $< >$@
+
+define FLOORS
+import re, tomllib
+ranges = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]
+floors = dict(line.split(">=") for line in ranges)
+del floors["torch"]  # has no older build to test with
+for line in open("requirements.txt"):
+    print(re.sub(r"^([\w-]+)==(\S+)", lambda pin: f"{pin[1]}=={floors.get(pin[1], pin[2])}", line), end="")
+endef
+export FLOORS
+
+build/oldest.txt: requirements.txt pyproject.toml
+	mkdir -p build
+	$(PYTHON) -c "$$FLOORS" >$@
+
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/ready: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements.txt
+$(VENV)/ready: $(REQUIREMENTS) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r $(REQUIREMENTS)
 	touch $@

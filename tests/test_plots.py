@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import helpers
@@ -196,6 +198,41 @@ def test_saved_bytes_depend_on_the_numbers_alone(tmp_path, monkeypatch):
         assert save_figure(figure, name) is figure
     one, two, three = ((tmp_path / f"{name}.png").read_bytes() for name in ("one", "two", "three"))
     assert one == two != three
+
+
+def test_a_figure_that_shows_the_same_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    values = np.random.default_rng(0).uniform(0.1, 1, (6, 6))
+    file = tmp_path / "one.png"
+
+    def bytes_after(values, rows="abcdef"):
+        save_figure(heatmap(values, list(rows), limits=(0.1, 1)), "one")
+        return file.read_bytes()
+
+    first = bytes_after(values)
+    other = first + b" "  # the same picture, other bytes
+    file.write_bytes(other)
+    assert bytes_after(values * (1 + 1e-6)) == other
+    changed = values.copy()
+    changed[2, 3] = 1.1 - changed[2, 3]
+    second = bytes_after(changed)
+    assert second not in (first, other), "one cell is another one"
+    assert bytes_after(values[:5, :5], "abcde") != second, "another size"
+
+
+def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    grid = layer_grid(np.ones((2, 2, 2)), ["a", "b"], title="Two\nlayers", label="share")
+    lines = curves([1, 2], {"up": [1, 2], "down": [2, 1]}, xlabel="layer", ylabel="error", title="Both")
+    texts = [
+        "Two layers. Panels: layer 0; layer 1. Horizontal: source. Vertical: target. Colours: share",
+        "Both. Horizontal: layer. Vertical: error. Lines: up; down",
+    ]
+    notebook = DisplayFormatter()
+    notebook.formatters["image/png"].for_type(Figure, lambda figure: "a picture")
+    for figure, text in zip([grid, lines], texts, strict=True):
+        data, metadata = notebook.format(save_figure(figure, "one"))
+        assert data["image/png"] == "a picture" and metadata == {"image/png": {"alt": text}}
 
 
 def test_small_multiples_share_axes_colours_and_one_legend():

@@ -88,7 +88,7 @@ def test_whatever_the_tokens_hold_the_page_is_whole():
 def test_a_page_of_twelve_layers_is_small_and_asks_for_nothing(tmp_path):
     paths = [{name: np.ones((13, 13)) for name in ("residual", "value", "key", "query", "interference")}] * 12
     shown = view(RNG.random((12, 13, 13)), ["word"] * 13, paths=paths, heads=RNG.random((12, 12, 13, 13)))
-    page = save_page(shown, tmp_path / "page.html").read_text()
+    page = save_page(shown, tmp_path / "page.html").read_text("utf-8")
     assert len(page.encode()) < 300_000
     code = page.replace(re.search(r'id="state">.*?</script>', page, re.S)[0], "")
     assert set(re.findall(r"\w+://[^\s\"']*", code)) == {"http://www.w3.org/2000/svg"}
@@ -100,7 +100,8 @@ def test_an_influence_shows_itself(influence):
 
 
 def test_an_influence_is_saved_at_once(influence, tmp_path):
-    assert state_of(save_page(influence, tmp_path / "a.html").read_text())["data"]["layers"] == ["layer 0", "layer 1"]
+    page = save_page(influence, tmp_path / "a.html").read_text("utf-8")
+    assert state_of(page)["data"]["layers"] == ["layer 0", "layer 1"]
 
 
 def test_first_selection(influence):
@@ -194,5 +195,5 @@ def test_alignment_uses_every_token_at_most_once_in_order():
 def test_an_installed_package_has_the_files_of_the_view():
     """Every file in helpers that is not Python is named as package data."""
     root = Path(__file__).parents[1]
-    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["helpers"]
+    data = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]["helpers"]
     assert sorted(data) == sorted(p.name for p in (root / "helpers").iterdir() if p.suffix not in (".py", ""))
