@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from .labels import LABELS, SMALL, TICKS, TITLE, inches, label_texts, log_ticks, say, set_fonts, wrapped
 from .values import numbers
@@ -145,7 +146,7 @@ def save_figure(figure: Figure, name: str) -> Figure:
 
 def _same_picture(*files: Any) -> bool:
     """Whether two PNGs are equal up to a root mean square of 0.3 of 255; one changed cell of a heat map is above it."""
-    one, other = (mpl.image.imread(file)[..., :3] for file in files)
+    one, other = (imread(file)[..., :3] for file in files)
     return one.shape == other.shape and 255 * np.sqrt(np.mean((one - other) ** 2)) <= 0.3
 
 
