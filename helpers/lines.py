@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .labels import LABELS, TICKS, TITLE, log_ticks, say, set_fonts
+from .labels import LABELS, TICKS, TITLE, log_ticks, say, set_fonts, wrapped
 from .plots import COLOURS
 from .values import numbers
 
@@ -110,7 +110,7 @@ def small_multiples(
                 axes.fill_between(x, *limits, color=style["color"], alpha=0.2, linewidth=0)
         if reference is not None:
             axes.axhline(reference, color="0.4", linestyle="--", linewidth=1)
-        say(axes.set_title, panel, LABELS)
+        say(axes.set_title, wrapped(panel, 1.9, LABELS), LABELS)
         axes.tick_params(labelsize=TICKS)
         axes.grid(alpha=0.3)
     for number, axes in enumerate(grid):
