@@ -125,8 +125,10 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     return LayerStack(names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask)
 
 
-def stack_behind(model: nn.Module, inputs: Inputs, inject: str) -> tuple[LayerStack, int]:
+def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:
     """The stack, and the number of the layer that the hidden state of site `inject` enters, from one forward pass."""
+    if inject is None:
+        return layer_stack(model, inputs), 0
     site, _, run = inject.partition("[")
     with record(model, site) as trace:
         stack = layer_stack(model, inputs)
