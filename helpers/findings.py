@@ -5,13 +5,11 @@ All of them take one sentence's [..., target, source] influence between *words* 
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import DegenerateDataWarning, bootstrap
 
-from .models import whole
+from .values import numbers, square, whole
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -152,24 +150,6 @@ def _order(matrix: np.ndarray) -> np.ndarray:
     """[target, source]: how many words the target comes after the source."""
     positions = np.arange(matrix.shape[-1])
     return positions[:, None] - positions
-
-
-def numbers(values: Any) -> np.ndarray:
-    """A list, an array or a tensor, on any device, as an array of floats."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double()
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected numbers, got {type(values).__name__}: {error}") from error
-
-
-def square(values: Any) -> np.ndarray:
-    """Values [..., target, source] as an array of floats."""
-    found = numbers(values)
-    if found.ndim < 2 or found.shape[-1] != found.shape[-2] or not found.size:
-        raise ValueError(f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}")
-    return found
 
 
 def _gap(matrix: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .models import check_model
+from .checks import check_model
 
 
 class SiteError(KeyError):

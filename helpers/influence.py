@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from .hooks import resolve
 from .layers import LayerStack, layer_stack, stack_behind
-from .models import Inputs, same, shortened, whole
+from .models import Inputs
 from .noise import PROGRESS, check_noise
 from .sweep import How, Progress, sweep
+from .values import same, shortened, whole
 
 DEFAULTS = {"samples": 100, "seed": 0, "sigma": 0.01, "dtype": None}
 OPTIONS = {  # which method takes which of them
@@ -118,7 +119,7 @@ def downstream_influence(
     model: nn.Module,
     inputs: Inputs,
     *,
-    inject: str = "embeddings",
+    inject: str | None = "embeddings",
     method: str = "jvp",
     sources: Sequence[int] | None = None,
     samples: int = 100,
@@ -132,7 +133,8 @@ def downstream_influence(
     `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; takes samples, seed
     and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions) or "noise" (samples, seed, sigma).
     `sources` are the positions whose columns are wanted (default: all); each costs the same. Layers before the
-    injection are not run again; `progress` as for `layer_influence`.
+    injection are not run again; `progress` as for `layer_influence`. `inject=None` is what enters the first layer, also
+    where the output of "embeddings" does not, because the model maps it to another width first (ALBERT).
 
     Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
     does, and for a site whose output does not enter a layer.

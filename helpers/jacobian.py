@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from .linearised import LinearisedLayer
-from .models import whole
 from .post_ln import norm_jvp, norm_vjp
+from .values import whole
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take

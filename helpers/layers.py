@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_inputs, check_precision
 from .hooks import hidden_state, record, removed_after, resolve
 from .jacobian import LayerJacobian
-from .models import Inputs, check_inputs, check_precision, shortened
+from .models import Inputs
 from .post_ln import is_covered, score_bias
+from .values import shortened
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,8 +125,10 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     return LayerStack(names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask)
 
 
-def stack_behind(model: nn.Module, inputs: Inputs, inject: str) -> tuple[LayerStack, int]:
+def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:
     """The stack, and the number of the layer that the hidden state of site `inject` enters, from one forward pass."""
+    if inject is None:
+        return layer_stack(model, inputs), 0
     site, _, run = inject.partition("[")
     with record(model, site) as trace:
         stack = layer_stack(model, inputs)

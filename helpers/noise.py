@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .checks import check_inputs, check_precision
 from .hooks import edit, names, record, resolve
-from .models import Inputs, check_inputs, check_precision, same, shortened, whole
+from .models import Inputs
+from .values import same, shortened, whole
 
 # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form does not look at itself
 PROGRESS = partial(tqdm, leave=False, delay=2, disable=os.environ.get("TQDM_DISABLE") == "1")

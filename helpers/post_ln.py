@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .models import check_precision
+from .checks import check_precision
 
 INSTEAD = 'use method="noise", which measures any layer'
 

@@ -8,8 +8,10 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .checks import check_inputs, check_model
 from .hooks import removed_after, tensors
-from .models import Inputs, check_inputs, check_model, whole
+from .models import Inputs
+from .values import whole
 
 
 @dataclass(frozen=True, repr=False)

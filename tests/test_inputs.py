@@ -47,7 +47,7 @@ IDS = {"input_ids": torch.tensor([[2, 7, 11, 5]])}
 TWO = {"input_ids": torch.tensor([[2, 7], [11, 5]])}
 LONG = {"input_ids": torch.ones(1, 65).long()}
 LAYERS, LAST = "encoder.layer.*", "encoder.layer.1"
-META = {"input_ids": IDS["input_ids"].to("meta")}
+META, META_MODEL = {"input_ids": IDS["input_ids"].to("meta")}, tiny_bert().to("meta")
 HALF = tiny_bert(torch.bfloat16)
 
 
@@ -113,7 +113,7 @@ BAD = [
     (lambda t: layer_stack(MODEL, LONG), "expected at most 64 tokens"),
     (lambda t: layer_stack(MODEL, META), "the model's device cpu, got meta for 'input_ids'; move"),
     (beside(attention_mask=torch.ones(1, 4, device="meta")), "device cpu, got meta for 'attention_mask'"),
-    (lambda t: layer_stack(tiny_bert().to("meta"), IDS), r"device meta, got cpu .*with .to\('meta'\)"),
+    (lambda t: layer_stack(META_MODEL, IDS), r"device meta, got cpu .*with .to\('meta'\)"),
     (lambda t: layer_influence(TRAINING, IDS), r"expected a model in eval mode, .* call model.eval\(\)"),
     # what is not a model, a sentence, a tokenizer
     (lambda t: layer_influence(MODEL, "A text."), r"a Sentence or a dict of tensors, got str; use encode\(tokenizer"),

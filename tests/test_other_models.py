@@ -132,10 +132,12 @@ def test_exact_against_autograd_as_the_model_called_it(kind, sizes):
         through = torch.einsum("jmab,mibc->jiac", truth, through)
     mapped = kind in ("Electra", "RemBert") or kind.startswith("Albert")  # from the width of the embeddings
     site = stack.names[0] if mapped else "embeddings"
-    down = downstream_influence(model, IDS, inject=site, method="exact")
     up = upstream_influence(model, IDS, method="exact")
     assert torch.allclose(up.values[0], through.square().sum((2, 3)), rtol=1e-9)
-    assert torch.allclose(down.values[-1], up.values[len(stack.names) - len(down.layers)], rtol=1e-9)
+    for inject, layers in ((None, stack.names), (site, stack.names[1:] if mapped else stack.names)):
+        down = downstream_influence(model, IDS, inject=inject, method="exact")
+        assert down.layers == layers
+        assert torch.allclose(down.values[-1], up.values[len(stack.names) - len(down.layers)], rtol=1e-9)
     assert snapshot(model) == before
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import helpers
-from helpers import curves, heatmap, layer_grid, layer_influence, plots, save_figure, small_multiples
+from helpers import curves, heatmap, labels, layer_grid, layer_influence, plots, save_figure, small_multiples
 
 
 def words(count):
@@ -73,7 +73,7 @@ def test_marks_are_named():
 
 def test_other_scripts_take_a_font_that_has_them():
     tokens = ["中国", "北京", "مرحبا", "$x$"]
-    if any("CJK" in font.name for font in plots.fontManager.ttflist):
+    if any("CJK" in font.name for font in labels.fontManager.ttflist):
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a missing glyph is a warning
             figure = heatmap(np.ones((4, 4)), tokens, title="中国 is $big$")
@@ -82,13 +82,13 @@ def test_other_scripts_take_a_font_that_has_them():
 
 
 def test_a_letter_that_no_font_has_is_a_number_and_said_once(monkeypatch):
-    plots._fonts_with.cache_clear()
-    monkeypatch.setattr(plots.fontManager, "ttflist", [])
+    labels._fonts_with.cache_clear()
+    monkeypatch.setattr(labels.fontManager, "ttflist", [])
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
         figure = layer_grid(np.ones((3, 2, 2)), ["中国", "a\u200db"], title="中国")
         FigureCanvasAgg(figure).draw()
-    plots._fonts_with.cache_clear()
+    labels._fonts_with.cache_clear()
     assert [str(warning.message)[:26] for warning in told] == ["no installed font has 中国, d"[:26]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["U+4E2D  U+56FD", "a\u200db"]
 

@@ -1,0 +1,59 @@
+"""Single values: what is expected of them, with an error that says so; and whether two data objects hold the same."""
+
+import operator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def whole(value: Any, what: str, low: int, high: int | None = None, hint: str = "") -> int:
+    """`value` as an int. Raises `ValueError` when it is no whole number (True is none) or not from `low` to `high`."""
+    expected = f"of at least {low}" if high is None else f"from {low} to {high}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ValueError(f"expected {what}, a whole number {expected}, got {value!r}{hint}")
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"expected {what} {expected}, got {number}{hint}")
+    return number
+
+
+def numbers(values: Any) -> np.ndarray:
+    """A list, an array or a tensor, on any device, as an array of floats."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double()
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected numbers, got {type(values).__name__}: {error}") from error
+
+
+def square(values: Any) -> np.ndarray:
+    """Values [..., target, source] as an array of floats."""
+    found = numbers(values)
+    if found.ndim < 2 or found.shape[-1] != found.shape[-2] or not found.size:
+        raise ValueError(f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}")
+    return found
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two data objects of one class hold the same; tensors by their shape and numbers, NaN like NaN."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        alike = first.shape == second.shape and first.dtype == second.dtype and first.device == second.device
+        return alike and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if is_dataclass(first) and is_dataclass(second):
+        return all(same(getattr(first, part.name), getattr(second, part.name)) for part in fields(first))
+    return bool(first == second)
+
+
+def shortened(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
