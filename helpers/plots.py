@@ -151,7 +151,7 @@ def _same_picture(*files: Any) -> bool:
 
 
 def _described(figure: Figure) -> str:
-    """The figure's titles, axes, colours and lines in words."""
+    """The figure's titles, axes, colours, lines and what is written in a drawing, in words."""
     bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
     panels = [axes for axes in figure.axes if axes.get_visible() and axes not in bars]
     legends = [*figure.legends, *(legend for axes in panels if (legend := axes.get_legend()))]
@@ -162,6 +162,7 @@ def _described(figure: Figure) -> str:
         "Vertical: ": [figure.get_supylabel(), *(axes.get_ylabel() for axes in panels)],
         "Colours: ": [axes.get_ylabel() for axes in bars],
         "Lines: ": [text.get_text() for legend in legends for text in legend.get_texts()],
+        "Written in it: ": [text.get_text() for axes in panels for text in axes.texts],
     }
     if len(panels) == 1:
         parts[""] += parts.pop("Panels: ")

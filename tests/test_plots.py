@@ -224,9 +224,10 @@ def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
     grid = layer_grid(np.ones((2, 2, 2)), ["a", "b"], title="Two\nlayers", label="share")
     lines = curves([1, 2], {"up": [1, 2], "down": [2, 1]}, xlabel="layer", ylabel="error", title="Both")
+    lines.axes[0].text(1, 1, "both\nmeet")
     texts = [
         "Two layers. Panels: layer 0; layer 1. Horizontal: source. Vertical: target. Colours: share",
-        "Both. Horizontal: layer. Vertical: error. Lines: up; down",
+        "Both. Horizontal: layer. Vertical: error. Lines: up; down. Written in it: both meet",
     ]
     notebook = DisplayFormatter()
     notebook.formatters["image/png"].for_type(Figure, lambda figure: "a picture")
