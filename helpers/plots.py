@@ -187,7 +187,7 @@ def _draw(
         raise ValueError(f"expected values {expected}, one label per row and column, got {list(shape)}")
     norm = _norm(np.stack(matrices), log, limits)
     for axes, matrix in zip(panels, matrices, strict=True):
-        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin if log else None, None))
+        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin if log else -np.inf, None))
         axes.pcolormesh(shown, cmap=COLOURS, norm=norm)
         axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal")  # the first row on top
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90, fontsize=ticksize)
