@@ -16,7 +16,7 @@ from .hooks import removed_after, tensors
 from .labels import say
 from .layers import LayerStack, layer_stack
 from .models import Inputs
-from .plots import COLOURS
+from .plots import COLOURS, described
 from .post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 from .values import shortened, whole
 
@@ -59,7 +59,7 @@ def architecture(
     sheet.axes.set(xlim=(0, 8), ylim=(sheet.figure.get_figheight(), 0))
     if unknown := sheet.marks - sheet.known:
         raise ValueError(f"expected marks from {sorted(sheet.known)}, got {sorted(map(str, unknown))}")
-    return sheet.figure
+    return described(sheet.figure)
 
 
 class _Sheet:

@@ -139,7 +139,12 @@ def save_figure(figure: Figure, name: str) -> Figure:
     drawn.seek(0)
     if not (file.exists() and _same_picture(file, drawn)):
         file.write_bytes(drawn.getvalue())
-    alt = {"image/png": {"alt": _described(figure)}}
+    return described(figure)
+
+
+def described(figure: Figure) -> Figure:
+    """The same figure; a notebook keeps its texts beside the picture, for readers who do not see it."""
+    alt = {"image/png": {"alt": _texts(figure)}}
     figure._repr_mimebundle_ = lambda **_: ({}, alt)  # type: ignore[attr-defined]  # IPython adds the picture
     return figure
 
@@ -150,7 +155,7 @@ def _same_picture(*files: Any) -> bool:
     return one.shape == other.shape and 255 * np.sqrt(np.mean((one - other) ** 2)) <= 0.3
 
 
-def _described(figure: Figure) -> str:
+def _texts(figure: Figure) -> str:
     """The figure's titles, axes, colours, lines and what is written in a drawing, in words."""
     bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
     panels = [axes for axes in figure.axes if axes.get_visible() and axes not in bars]
