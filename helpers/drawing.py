@@ -76,9 +76,10 @@ class _Sheet:
         caller = threading.get_ident()
 
         def note(name: str, _module: nn.Module, *passed: Any) -> None:
+            if threading.get_ident() != caller:  # another thread measures on the same model
+                return
             for end, values in (("in", passed[:-1]), ("out", passed[-1])):
-                if threading.get_ident() == caller:
-                    self.shapes[f"{name} {end}"] = list(next(value for _, value in tensors(values)).shape)
+                self.shapes[f"{name} {end}"] = list(next(value for _, value in tensors(values)).shape)
 
         with removed_after() as handles:
             for name, module in modules.items():

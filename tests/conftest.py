@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+from lab import chromium
 from transformers import BertConfig, BertModel
 
 from helpers import encode, load_bert
@@ -19,6 +20,12 @@ def minilm():
 @pytest.fixture(scope="session")
 def sentence(minilm):
     return encode(minilm[1], "Beijing is the capital of China, said the man.")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
 
 
 def tiny_bert(dtype=torch.float32, **config):

@@ -6,7 +6,6 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from lab import chromium
 from nbconvert import HTMLExporter
 
 from helpers import downstream_influence, encode, layer_influence, layer_stack, save_page, view
@@ -17,12 +16,6 @@ OFFLINE = {"mathjax_url": "", "require_js_url": "", "jquery_url": "", "widget_re
 
 def quiet(steps, desc):
     return steps
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
