@@ -24,8 +24,9 @@ const SKELETON = `<div class="bv-input"><label>Sentence <input data-field="text"
 <div class="bv-actions"><button data-act="reset">reset</button><button data-act="page">save page</button>
   <button data-act="copy">copy settings</button>
   <input class="bv-call" readonly hidden aria-label="The Python call that brings this view back"></div>`;
-const UNIT = "Squared movement of the target for noise of variance 1 in each coordinate of the source; no unit. One " +
-  "scale for all layers. A loud source need not carry news: this is how sensitive a word is, not what it learns.";
+const UNIT = "How far the target moves when the source is pushed a little, squared, summed over the source's numbers; " +
+  "no unit. One scale for all layers. A loud source need not carry news: this is how sensitive a word is, not what " +
+  "it learns.";
 const RATIO = "The second one's influence relative to the first one's, for all layers.";
 const VIRIDIS = ramp(["440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725"]);
 const CHANGE = ramp(["2166ac", "67a9cf", "d1e5f0", "f7f7f7", "fddbc7", "ef8a62", "b2182b"]);
