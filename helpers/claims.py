@@ -41,7 +41,7 @@ def claims(statements: Mapping[str, Any]) -> Claims:
 
     Each value is a condition, or `(condition, measured)` to show a number beside the statement, or a function of no
     arguments that returns either. A function serves where the condition may have no meaning on other input, such as the
-    sixth layer of a model with four: what it raises is shown beside a ✗.
+    sixth layer of a model with four: what it raises is shown beside a ✗, as "cannot be judged".
 
     Returns a list of `Claim`, with `.statement`, `.holds` and `.measured`.
 
@@ -58,7 +58,7 @@ def _judge(value: Any) -> tuple[bool, str]:
         condition, measured = found if isinstance(found, tuple) else (found, "")
         return bool(condition), f"{measured:.3g}" if isinstance(measured, float) else str(measured)
     except Exception as error:  # whatever a statement meets on input it was not made for
-        return False, f"{type(error).__name__}: {error}"
+        return False, f"cannot be judged: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
