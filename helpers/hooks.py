@@ -224,5 +224,5 @@ def _silent(module: nn.Module) -> str:
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
         return f"a {type(module).__name__} is a container that is never called itself; name a module inside it"
     if isinstance(module, nn.Dropout):
-        return "fused attention (SDPA) applies dropout itself and never calls this module; eager attention on 4.x does"
+        return "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 calls this module"
     return "no forward pass ran through it inside the block"
