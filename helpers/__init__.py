@@ -2,7 +2,7 @@
 
     models, checks, values          a model and a sentence; what a measurement expects of them
     source, hooks, shapes           the source of a class, what flows through a model, which shape it has
-    noise                           the experiment: disturb one position, watch the others
+    result, noise                   the experiment: disturb one position, watch the others
     post_ln, linearised, jacobian   what a layer is made of, the linear map that it is for small changes, its blocks
     layers                          a model's layers as functions of one hidden state
     drawing                         the architecture as a picture, with the shapes of a pass
@@ -22,13 +22,14 @@ from .drawing import architecture
 from .explorer import Explorer, explorer
 from .findings import interval, locality, mean_distance, outflow, reach, span_influence
 from .hooks import SiteError, edit, record
-from .influence import Influence, downstream_influence, layer_influence, upstream_influence
+from .influence import downstream_influence, layer_influence, upstream_influence
 from .jacobian import LayerJacobian
 from .layers import LayerStack, layer_stack
 from .lines import curves, small_multiples
 from .models import Sentence, encode, load_bert
-from .noise import NoiseResponse, noise_response
+from .noise import noise_response
 from .plots import heatmap, layer_grid, save_figure
+from .result import Influence
 from .results import by_distance, by_kind, in_names, replace_results, results
 from .shapes import module_tree, shape_table
 from .source import show_source

@@ -22,10 +22,16 @@ def check_model(model: object) -> None:
         return
     got = type(model).__name__
     if isinstance(model, tuple):
-        raise ValueError(f"expected a model, got a {got}; unpack it: model, tokenizer = load_bert()")
+        raise ValueError(
+            f"expected a model, got a {got}; unpack it: model, tokenizer = load_bert()"
+        )
     if hasattr(model, "tokenize"):
-        raise ValueError(f"expected a model, got the tokenizer {got}; the model comes first, and is load_bert()[0]")
-    raise ValueError(f"expected a model, a torch.nn.Module, got {got}; model, tokenizer = load_bert() gives one")
+        raise ValueError(
+            f"expected a model, got the tokenizer {got}; the model comes first, and is load_bert()[0]"
+        )
+    raise ValueError(
+        f"expected a model, a torch.nn.Module, got {got}; model, tokenizer = load_bert() gives one"
+    )
 
 
 def check_precision(module: nn.Module) -> None:
@@ -47,7 +53,9 @@ def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list
     check_model(model)
     config: Any = getattr(model, "config", None)
     if config is None:
-        raise ValueError(f"expected a model of transformers, with a config, got {type(model).__name__}")
+        raise ValueError(
+            f"expected a model of transformers, with a config, got {type(model).__name__}"
+        )
     if not isinstance(inputs, Sentence | Mapping):
         raise ValueError(
             f"expected a Sentence or a dict of tensors, got {type(inputs).__name__}; use encode(tokenizer, text)"
@@ -77,13 +85,23 @@ def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list
             )
     shape = tuple(given["input_ids"].shape)
     if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
-        raise ValueError(f"expected one sentence, input_ids [1, seq], got {list(shape)}; pass one at a time")
+        raise ValueError(
+            f"expected one sentence, input_ids [1, seq], got {list(shape)}; pass one at a time"
+        )
     if tokens is not None and len(tokens) != shape[1]:
-        raise ValueError(f"expected {shape[1]} tokens, one for each of the input_ids, got {len(tokens)}")
+        raise ValueError(
+            f"expected {shape[1]} tokens, one for each of the input_ids, got {len(tokens)}"
+        )
     if shape[1] > (limit := positions(model)):
-        raise ValueError(f"expected at most {limit} tokens, the model's positions, got {shape[1]}; shorten the text")
+        raise ValueError(
+            f"expected at most {limit} tokens, the model's positions, got {shape[1]}; shorten the text"
+        )
     for name, value in given.items():
-        fits = value.shape == shape if name in (*LIMITS, "attention_mask") else value.ndim > 0 and len(value) == 1
+        fits = (
+            value.shape == shape
+            if name in (*LIMITS, "attention_mask")
+            else value.ndim > 0 and len(value) == 1
+        )
         if not fits:
             expected = list(shape) if name in (*LIMITS, "attention_mask") else [1, "..."]
             raise ValueError(f"expected {name} {expected}, as input_ids, got {list(value.shape)}")
@@ -91,17 +109,26 @@ def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list
             _check_ids(name, value, getattr(config, LIMITS[name], None))
     if (mask := given.get("attention_mask")) is not None:
         if not ((mask == 0) | (mask == 1)).all():
-            raise ValueError(f"expected an attention_mask of 1 (attended to) and 0, got {mask.unique().tolist()[:5]}")
+            raise ValueError(
+                f"expected an attention_mask of 1 (attended to) and 0, got {mask.unique().tolist()[:5]}"
+            )
         if not mask.any():
-            raise ValueError("expected an attention_mask with at least one 1, got only 0: nothing is attended to")
-    if getattr(config, "is_decoder", False) and "use_cache" in inspect.signature(model.forward).parameters:
+            raise ValueError(
+                "expected an attention_mask with at least one 1, got only 0: nothing is attended to"
+            )
+    if (
+        getattr(config, "is_decoder", False)
+        and "use_cache" in inspect.signature(model.forward).parameters
+    ):
         given["use_cache"] = False  # a layer that is run again would find what it left there
     return given, tokens or [str(position) for position in range(shape[1])]
 
 
 def _check_ids(name: str, ids: Tensor, size: int | None) -> None:
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(f"expected whole numbers in {name}, got {ids.dtype}; convert them with .long()")
+        raise ValueError(
+            f"expected whole numbers in {name}, got {ids.dtype}; convert them with .long()"
+        )
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or (size and high >= size):
         raise ValueError(

@@ -1,30 +1,36 @@
 """A drawing of the architecture, made from the model itself and one forward pass, so that it cannot be wrong."""
 
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from textwrap import fill
 from typing import Any
 
+import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 from torch import nn
 
 from .checks import check_inputs
-from .hooks import removed_after, tensors
-from .labels import say
+from .hooks import hooked, tensors
+from .labels import STYLE
 from .layers import LayerStack, layer_stack
 from .models import Inputs
 from .plots import COLOURS, described
 from .post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 from .values import shortened, whole
 
-MIXES, ALONE, LINE, MARKED = "#d9e8f5", "#dcefe3", "#555555", "#c04e00"  # what is marked is orange and thick
-CENTRED = {"ha": "center", "va": "center", "linespacing": 1.35}
+MIXES, ALONE, LINE, MARKED = (
+    "#d9e8f5",
+    "#dcefe3",
+    "#555555",
+    "#c04e00",
+)  # what is marked is orange and thick
+CENTRED: Any = {"ha": "center", "va": "center", "linespacing": 1.35}
 ARROW = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
 
 
+@mpl.rc_context(STYLE)
 def architecture(
     model: nn.Module, inputs: Inputs, *, layer: int | None = None, mark: str | Iterable[str] = ()
 ) -> Figure:
@@ -50,7 +56,9 @@ def architecture(
     try:
         weights = [stack.jacobian(n).a for n in range(len(stack.layers)) if layer in (None, n)]
     except ValueError as error:
-        raise ValueError(str(error).replace(INSTEAD, "shape_table lists the shapes of any model")) from error
+        raise ValueError(
+            str(error).replace(INSTEAD, "shape_table lists the shapes of any model")
+        ) from error
     sheet = _Sheet(7.4 if layer is None else 8.1, {mark} if isinstance(mark, str) else set(mark))
     if layer is None:
         _draw_model(sheet, model, check_inputs(model, inputs)[0], stack)
@@ -58,8 +66,31 @@ def architecture(
         _draw_layer(sheet, f"{type(model).__name__}, layer {layer}", stack, layer, weights[0])
     sheet.axes.set(xlim=(0, 8), ylim=(sheet.figure.get_figheight(), 0))
     if unknown := sheet.marks - sheet.known:
-        raise ValueError(f"expected marks from {sorted(sheet.known)}, got {sorted(map(str, unknown))}")
+        raise ValueError(
+            f"expected marks from {sorted(sheet.known)}, got {sorted(map(str, unknown))}"
+        )
     return described(sheet.figure)
+
+
+@dataclass
+class Box:
+    """A box, and the arrow below it with the shape of what it hands on."""
+
+    names: Sequence[str]  # of the box's marks
+    text: str
+    top: float
+    height: float = 0.42
+    width: float = 1.4
+    foot: float | None = None  # the width at the bottom, where it is another
+    x: float = 4
+    colour: str = "white"
+    beside: str = ""  # a second text, on the right of a wide box
+    gives: str = ""
+    flow: Sequence[str] = ()  # of the arrow's marks
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
 
 
 class _Sheet:
@@ -73,37 +104,55 @@ class _Sheet:
     @torch.no_grad()
     def record(self, run: Callable[[], Any], modules: dict[str, nn.Module]) -> Any:
         """What `run` returns; keeps the shapes of what enters and what leaves each module meanwhile."""
-        caller = threading.get_ident()
 
-        def note(name: str, _module: nn.Module, *passed: Any) -> None:
-            if threading.get_ident() != caller:  # another thread measures on the same model
-                return
-            for end, values in (("in", passed[:-1]), ("out", passed[-1])):
-                self.shapes[f"{name} {end}"] = list(next(value for _, value in tensors(values)).shape)
+        def note(end: str, name: str, *passed: Any) -> None:
+            self.shapes[f"{name} {end}"] = list(next(tensor for _, tensor in tensors(passed)).shape)
 
-        with removed_after() as handles:
-            for name, module in modules.items():
-                handles.append(module.register_forward_hook(partial(note, name), with_kwargs=True))
+        with hooked(
+            modules, partial(note, "in"), lambda name, _, output: note("out", name, output)
+        ):
             return run()
 
     def style(self, names: Iterable[str], colour: str = LINE) -> dict[str, Any]:
         self.known |= set(names)
-        return {"color": MARKED, "lw": 2} if self.marks & set(names) else {"color": colour, "lw": 0.9}
+        return (
+            {"color": MARKED, "lw": 2} if self.marks & set(names) else {"color": colour, "lw": 0.9}
+        )
 
     def text(self, x: float, y: float, text: str, size: float = 8.5, **options: Any) -> None:
-        say(partial(self.axes.text, x, y, **CENTRED | options), text, size)  # type: ignore[arg-type]
+        self.axes.text(x, y, text, fontsize=size, **CENTRED | options)
 
     def shape(self, x: float, y: float, name: str, names: Iterable[str] = ()) -> None:
         colour = self.style(names, "black")["color"]
-        self.text(x, y, str(self.shapes[name]), 8, gid=name, ha="left", family="monospace", color=colour)
+        self.text(
+            x, y, str(self.shapes[name]), 8, gid=name, ha="left", family="monospace", color=colour
+        )
 
-    def box(self, x, y, text, names, width=1.4, foot=0.0, height=0.42, colour="white") -> None:
-        """`foot` is the width at the bottom where it is another. A marked box is filled with a light orange."""
-        style, top, foot = self.style(names), width / 2, (foot or width) / 2
-        corners = [x - top, x + top, x + foot, x - foot], [y, y, y + height, y + height]
-        face = "#f7c873" if style["color"] == MARKED else colour
-        self.axes.fill(*corners, fc=face, ec=style["color"], lw=style["lw"])
-        self.text(x, y + height / 2, text)
+    def box(self, box: Box) -> None:
+        """A marked box is filled with a light orange."""
+        style = self.style(box.names)
+        top, foot = box.width / 2, (box.foot or box.width) / 2
+        across = [box.x - top, box.x + top, box.x + foot, box.x - foot]
+        down = [box.top, box.top, box.bottom, box.bottom]
+        face = "#f7c873" if style["color"] == MARKED else box.colour
+        self.axes.fill(across, down, fc=face, ec=style["color"], lw=style["lw"])
+        middle = (box.top + box.bottom) / 2
+        if box.width < 6:
+            self.text(box.x, middle, box.text)
+        else:
+            self.text(box.x - 2.95, middle, box.text, ha="left")
+            self.text(box.x + 0.98, middle, box.beside)
+
+    def stack(self, boxes: Sequence[Box], columns: Sequence[float], shapes: float) -> None:
+        """Boxes below each other, arrows at these columns, the shapes of what passes at `shapes`."""
+        for box, below in zip(boxes, [*boxes[1:], None], strict=True):
+            self.box(box)
+            if not box.gives:
+                continue
+            end = box.bottom + 0.38 if below is None else below.top
+            for x in columns:
+                self.arrow((x, box.bottom), (x, end), names=box.flow)
+            self.shape(shapes, (box.bottom + end) / 2, box.gives, box.flow)
 
     def arrow(self, *points: tuple[float, float], names: Iterable[str] = ()) -> None:
         *line, end = points
@@ -112,7 +161,12 @@ class _Sheet:
 
 
 def _draw_model(sheet: _Sheet, model: Any, inputs: dict[str, Any], stack: LayerStack) -> None:
-    first, more, seq, parts = stack.layers[0], len(stack.layers) - 1, len(stack.tokens), layer_parts(stack.layers[0])
+    first, more, seq, parts = (
+        stack.layers[0],
+        len(stack.layers) - 1,
+        len(stack.tokens),
+        layer_parts(stack.layers[0]),
+    )
     sheet.record(lambda: stack.run(0, stack.states[0][None]), {"norm": parts["attention_norm"]})
     output = sheet.record(lambda: model(**inputs), {"first": first, "last": stack.layers[-1]})
     sheet.shapes["ids"] = list(inputs["input_ids"].shape)
@@ -120,86 +174,143 @@ def _draw_model(sheet: _Sheet, model: Any, inputs: dict[str, Any], stack: LayerS
     columns = [(2.45 + 3.75 * (i + 0.5) / len(shown), place) for i, place in enumerate(shown)]
     tokens = [x for x, place in columns if place is not None]
 
-    def box(y: float, height: float, names: list[str], text: str, right: str = "", colour: str = "white") -> None:
-        sheet.box(3.35, y, "", names, 6.2, height=height, colour=colour)
-        sheet.text(0.4, y + height / 2, text, ha="left")
-        sheet.text(4.33, y + height / 2, right)
-
-    def flow(y: float, shape: str, *names: str) -> None:
-        for x in tokens:
-            sheet.arrow((x, y), (x, y + 0.4), names=names)
-        sheet.shape(6.75, y + 0.2, shape, names)
-
     width = f"{more + 1} layers of width {parts['query'].out_features}, {parts['heads']} heads each"
     sheet.text(4, 0.3, f"{type(model).__name__}: {width}", 11)
     sheet.text(6.75, 1.02, "shape:\n[batch, token,\n number]", 8, ha="left")
-    box(0.75, 0.6, ["tokens"], "tokens\nand their ids")
-    for x, place in columns:
-        sheet.text(x, 1.0, "…" if place is None else shortened(stack.tokens[place], 8), 8, va="baseline")
-        sheet.text(x, 1.2, "" if place is None else str(int(inputs["input_ids"][0, place])), 8, va="baseline")
-    flow(1.35, "ids", "tokens")
     site = next(name for name, _ in model.named_modules() if name.endswith("embeddings"))
-    tables = {name: p.shape for name, p in model.get_submodule(site).named_parameters() if "_embeddings." in name}
+    tables = {
+        name: p.shape
+        for name, p in model.get_submodule(site).named_parameters()
+        if "_embeddings." in name
+    }
     rows = ", ".join(
-        f"{rows:,} {name.split('_embeddings')[0].replace('_', ' ')}s" for name, (rows, _) in tables.items()
+        f"{rows:,} {name.split('_embeddings')[0].replace('_', ' ')}s"
+        for name, (rows, _) in tables.items()
     )
     mapped = {width for _, width in tables.values()} != {sheet.shapes["first in"][-1]}
     added = f"a row from each table, added up{' and mapped' if mapped else ''}:\n"
-    box(1.75, 0.7, ["embeddings"], site, added + fill(rows, 60))
-    flow(2.45, "first in", "hidden state")
-    box(2.85, 0.9, ["layers", "attention"], "layer 0: attention\nmixes tokens", colour=MIXES)
-    flow(3.75, "norm out")
-    box(4.15, 0.7, ["layers", "feed-forward"], "layer 0: feed-forward\neach token by itself", colour=ALONE)
-    for x in tokens:
-        sheet.axes.plot([[x] * len(tokens), tokens], [[2.92] * len(tokens), [3.68] * len(tokens)], color=LINE, lw=0.5)
-        sheet.axes.plot([x, x], [4.22, 4.78], color=LINE, lw=0.5)
-    flow(4.85, "first out", "hidden state")
-    weights = "each with its own weights" if len(set(stack.layers)) == more + 1 else "they share weights"
-    box(5.25, 0.7, ["layers"], f"{more} more layers,\nbuilt alike", weights if more else "")
-    flow(5.95, "last out", "hidden state")
+    weights = (
+        "each with its own weights" if len(set(stack.layers)) == more + 1 else "they share weights"
+    )
     found = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in tensors(output)]
-    box(6.35, 0.8, ["output"], "output", "\n".join(found))
+    wide = partial(Box, x=3.35, width=6.2)
+    hidden = ["hidden state"]
+    boxes = [
+        wide(["tokens"], "tokens\nand their ids", 0.75, 0.6, gives="ids", flow=["tokens"]),
+        wide(
+            ["embeddings"],
+            site,
+            1.75,
+            0.7,
+            beside=added + fill(rows, 60),
+            gives="first in",
+            flow=hidden,
+        ),
+        wide(
+            ["layers", "attention"],
+            "layer 0: attention\nmixes tokens",
+            2.85,
+            0.9,
+            colour=MIXES,
+            gives="norm out",
+        ),
+        wide(
+            ["layers", "feed-forward"],
+            "layer 0: feed-forward\neach token by itself",
+            4.15,
+            0.7,
+            colour=ALONE,
+            gives="first out",
+            flow=hidden,
+        ),
+        wide(
+            ["layers"],
+            f"{more} more layers,\nbuilt alike",
+            5.25,
+            0.7,
+            beside=weights if more else "",
+            gives="last out",
+            flow=hidden,
+        ),
+        wide(["output"], "output", 6.35, 0.8, beside="\n".join(found)),
+    ]
+    sheet.stack(boxes, tokens, shapes=6.75)
+    for x, place in columns:
+        word = "…" if place is None else shortened(stack.tokens[place], 8)
+        number = "" if place is None else str(int(inputs["input_ids"][0, place]))
+        sheet.text(x, 1.0, word, 8, va="baseline")
+        sheet.text(x, 1.2, number, 8, va="baseline")
+    for x in tokens:
+        for other in tokens:
+            sheet.axes.plot([x, other], [2.92, 3.68], color=LINE, lw=0.5)
+        sheet.axes.plot([x, x], [4.22, 4.78], color=LINE, lw=0.5)
 
 
-def _draw_layer(sheet: _Sheet, title: str, stack: LayerStack, number: int, maps: torch.Tensor) -> None:
+def _draw_layer(
+    sheet: _Sheet, title: str, stack: LayerStack, number: int, maps: torch.Tensor
+) -> None:
     parts, state, heads = layer_parts(stack.layers[number]), stack.states[number][None], len(maps)
     modules = {"layer": stack.layers[number]} | {part: parts[part] for part in LINEAR + NORMS}
     sheet.record(lambda: stack.run(number, state), modules)
-    wide = min(5.6, 1.4 * parts["up"].out_features / parts["up"].in_features)  # 1.4 stands for the hidden width
-    sheet.text(4, 0.25, f"{title} (depth {(number + 1) / len(stack.layers):.2f}): {stack.names[number]}", 11)
+    wide = min(
+        5.6, 1.4 * parts["up"].out_features / parts["up"].in_features
+    )  # 1.4 stands for the hidden width
+    sheet.text(
+        4,
+        0.25,
+        f"{title} (depth {(number + 1) / len(stack.layers):.2f}): {stack.names[number]}",
+        11,
+    )
 
     def linear(part: str, name: str) -> str:
         return f"{name}\n{parts[part].in_features} → {parts[part].out_features}"
 
-    for top, foot, colour, text in ((0.95, 3.75, MIXES, "attention"), (4.8, 6.85, ALONE, "feed-forward")):
+    for top, foot, colour, text in (
+        (0.95, 3.75, MIXES, "attention"),
+        (4.8, 6.85, ALONE, "feed-forward"),
+    ):
         sheet.axes.fill([1, 7.7, 7.7, 1], [top, top, foot, foot], fc=colour, zorder=0)
         sheet.text(7.5, (top + foot) / 2, text, rotation=90)
     for x, part in ((2.1, "query"), (4.0, "key"), (5.9, "value")):
         sheet.arrow((4, 0.42), (4, 0.85), (x, 0.85), (x, 1.05), names=["hidden state"])
-        sheet.box(x, 1.05, linear(part, part), ["attention", part])
+        sheet.box(Box(["attention", part], linear(part, part), 1.05, x=x))
         sheet.arrow((x, 1.47), (x, 1.85))
         sheet.shape(x + 0.1, 1.63, f"{part} out")
     sheet.shape(4.1, 0.68, "layer in", ["hidden state"])
-    projection, gelu = linear("attention_output", "output projection"), type(parts["activation"]).__name__
-    rows: list[Any] = [
-        (1.85, "attention_output in", ["attention", "heads"], "", 5.6, 0, 0.95),
-        (3.2, "attention_output out", ["attention", "output projection"], projection),
-        (4.0, "attention_norm out", ["add & LayerNorm"], "add & LayerNorm"),
-        (4.9, "up out", ["feed-forward", "up"], linear("up", "up"), 1.4, wide),
-        (5.65, "down in", ["feed-forward", "activation"], gelu, wide, 0, 0.3),
-        (6.3, "down out", ["feed-forward", "down"], linear("down", "down"), wide, 1.4),
-        (7.1, "output_norm out", ["add & LayerNorm"], "add & LayerNorm"),
-        (7.9,),
+    projection, gelu = (
+        linear("attention_output", "output projection"),
+        type(parts["activation"]).__name__,
+    )
+    boxes = [
+        Box(["attention", "heads"], "", 1.85, 0.95, 5.6, gives="attention_output in"),
+        Box(["attention", "output projection"], projection, 3.2, gives="attention_output out"),
+        Box(["add & LayerNorm"], "add & LayerNorm", 4.0, gives="attention_norm out"),
+        Box(["feed-forward", "up"], linear("up", "up"), 4.9, foot=wide, gives="up out"),
+        Box(["feed-forward", "activation"], gelu, 5.65, 0.3, wide, gives="down in"),
+        Box(
+            ["feed-forward", "down"], linear("down", "down"), 6.3, 0.42, wide, 1.4, gives="down out"
+        ),
+        Box(
+            ["add & LayerNorm"],
+            "add & LayerNorm",
+            7.1,
+            gives="output_norm out",
+            flow=["hidden state"],
+        ),
     ]
-    for (y, shape, names, text, *sizes), (below, *after) in pairwise(rows):
-        sheet.box(4, y, text, names, *sizes)
-        bottom, names = y + (sizes[2] if len(sizes) > 2 else 0.42), [] if after else ["hidden state"]
-        sheet.arrow((4, bottom), (4, below), names=names)
-        sheet.shape(4.1, (bottom + below) / 2 - 0.04, shape, names)
+    sheet.stack(boxes, [4], shapes=4.1)
     width, side = parts["query"].out_features // heads, min(0.42, 5.4 / heads - 0.04)
-    bias = "" if score_bias(stack.layers[number], *stack.arguments[number]) is None else " + distance bias"
+    bias = (
+        ""
+        if score_bias(stack.layers[number], *stack.arguments[number]) is None
+        else " + distance bias"
+    )
     scores = f"softmax(q·kᵀ / √{width}{bias})"
-    sheet.text(4, 2.0, f"{heads} heads of {width}: weights {scores}, dark 0, bright 1 (row = target), times v")
+    sheet.text(
+        4,
+        2.0,
+        f"{heads} heads of {width}: weights {scores}, dark 0, bright 1 (row = target), times v",
+    )
     for head, weights in enumerate(maps.numpy(force=True)):  # [target, source]
         left = 4 + (side + 0.04) * (head - heads / 2)
         extent = (left, left + side, 2.2 + side, 2.2)

@@ -2,11 +2,11 @@
 
 import copy
 import json
-import pickle
+import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import anywidget
@@ -14,9 +14,10 @@ import traitlets
 from IPython.core.getipython import get_ipython
 from torch import nn
 
-from .influence import OPTIONS, downstream_influence, layer_influence, upstream_influence
+from .influence import downstream_influence, layer_influence, upstream_influence
 from .layers import layer_stack
 from .models import encode
+from .result import TAKES
 from .view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
 
 NUMBERS = {  # what the numbers depend on
@@ -26,7 +27,7 @@ NUMBERS = {  # what the numbers depend on
     "samples": 20,
     "sigma": 0.01,  # of the noise, in units of the hidden state
 }
-KEPT_BYTES = 2**25  # of results
+KEPT = 64  # results, of half a megabyte at most
 MADE: list[tuple[str, str, "Explorer"]] = []  # the cell and the run that made each explorer
 
 
@@ -41,13 +42,15 @@ class Superseded(Exception):
 class Explorer(anywidget.AnyWidget):
     """The widget. `.settings` and `.selected` (layer, target, source) are what is on screen, and can be set.
 
-    Messages from the browser come on several threads. Each starts a worker; workers take turns, and the turn of all but
-    the newest is over at once. They measure a copy of the modules that shares the weights, so that its hooks and those
-    of other cells do not meet.
+    Messages from the browser come on several threads; one worker answers them, the newest alone. It
+    measures a copy of the modules that shares the weights, so that its hooks and those of other
+    cells do not meet.
     """
 
     _esm, _css = HERE / "view.js", HERE / "view.css"
-    data, why, through, second, status, settings, initial = (traitlets.Dict().tag(sync=True) for _ in range(7))
+    data, why, through, second, status, settings, initial = (
+        traitlets.Dict().tag(sync=True) for _ in range(7)
+    )
     selected = traitlets.Tuple().tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)
 
@@ -56,9 +59,12 @@ class Explorer(anywidget.AnyWidget):
         weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self._model: Any = copy.deepcopy(model, weights)
         self._tokenizer = tokenizer
-        self._kept: dict[str, tuple[int, Any]] = {}
-        self._turn, self._changed = threading.RLock(), threading.Condition()
-        self._asked = self._answered = self._current = 0
+        self._kept = lru_cache(KEPT)(self._measure)
+        self._reason = lru_cache(KEPT)(self._find_reason)
+        self._wanted: queue.Queue = queue.Queue()
+        self._worker = threading.Thread(target=self._work, daemon=True)
+        self._worker.start()
+        self._asked = self._current = 0
         self._stop = self._closed = False
         self._show(start)
         self.initial = {"settings": self.settings, "selected": self.selected}
@@ -78,16 +84,25 @@ class Explorer(anywidget.AnyWidget):
         """What is on screen now, without a kernel."""
         names = ("data", "through", "second", "selected", "initial", "settings")
         why = self._why(range(len(self.data["layers"])))
-        return View({"live": False, "status": {"state": "ready"}, "why": why} | {n: getattr(self, n) for n in names})
+        return View(
+            {"live": False, "status": {"state": "ready"}, "why": why}
+            | {n: getattr(self, n) for n in names}
+        )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether everything that was asked for is on screen within `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._answered == self._asked, timeout)
+        answered = self._wanted.all_tasks_done
+        with answered:
+            return answered.wait_for(lambda: not self._wanted.unfinished_tasks, timeout)
 
     def close(self) -> None:
-        self._closed, self._model = True, None  # what a notebook's history still holds shall be small
-        self._kept.clear()
+        self._closed, self._model = (
+            True,
+            None,
+        )  # what a notebook's history still holds shall be small
+        self._wanted.put(None)
+        self._kept.cache_clear()
+        self._reason.cache_clear()
         super().close()
 
     def _message(self, _widget, content: dict, _buffers) -> None:
@@ -97,29 +112,31 @@ class Explorer(anywidget.AnyWidget):
             self.send({"page": self.view().page})
 
     def _note(self, change) -> None:
-        if change.name == "selected" or any(change.old[n] != change.new[n] for n in (*NUMBERS, "direction")):
-            with self._changed:
-                self._asked += 1
-                threading.Thread(target=self._work, args=(self._asked,), daemon=True).start()
+        asks = (*NUMBERS, "direction")
+        if change.name == "selected" or any(change.old[n] != change.new[n] for n in asks):
+            self._asked += 1
+            if not self._closed:
+                self._wanted.put(self._asked)
 
-    def _work(self, number: int) -> None:
-        with self._turn:
-            self._current, self._stop = number, False
-            try:
-                if number == self._asked and not self._closed:
-                    self._show()
-            except Superseded:
-                if self._stop:
-                    state = "ready" if self.data["of"] == key_of(self.settings) else "stopped"
-                    self.status = {"state": state, "text": "Stopped."}
-            except ValueError as error:
-                self.status = {"state": "error", "text": str(error)}
-            except Exception as error:  # not the input's fault: say all that is known
-                trace = "".join(traceback.format_exception(error))
-                self.status = {"state": "error", "text": type(error).__name__, "trace": trace}
-        with self._changed:
-            self._answered = max(number, self._answered)
-            self._changed.notify_all()
+    def _work(self) -> None:
+        for number in iter(self._wanted.get, None):
+            if number == self._asked and not self._closed:
+                self._answer(number)
+            self._wanted.task_done()
+
+    def _answer(self, number: int) -> None:
+        self._current, self._stop = number, False
+        try:
+            self._show()
+        except Superseded:
+            if self._stop:
+                state = "ready" if self.data["of"] == key_of(self.settings) else "stopped"
+                self.status = {"state": state, "text": "Stopped."}
+        except ValueError as error:
+            self.status = {"state": "error", "text": str(error)}
+        except Exception as error:  # not the input's fault: say all that is known
+            trace = "".join(traceback.format_exception(error))
+            self.status = {"state": "error", "text": type(error).__name__, "trace": trace}
 
     def _show(self, start: dict[str, Any] | None = None) -> None:
         settings = self.settings
@@ -128,7 +145,10 @@ class Explorer(anywidget.AnyWidget):
             self._show_numbers(settings, start)
         layer, *pair = self.selected  # a click may come from the sentence before
         depth, seq = len(self.data["layers"]), len(self.data["tokens"])
-        layer, pair = layer if layer in (*range(depth), "all") else 0, [min(max(i, 0), seq - 1) for i in pair]
+        layer, pair = (
+            layer if layer in (*range(depth), "all") else 0,
+            [min(max(i, 0), seq - 1) for i in pair],
+        )
         self.selected = (layer, *pair)
         if layer == "all":
             self._show_through(settings, *pair)
@@ -141,48 +161,60 @@ class Explorer(anywidget.AnyWidget):
         options = self._options(settings, settings["method"])
         if options.get("samples", 2) < 2:
             raise ValueError("Take at least 2 samples: one tells nothing about its error.")
-        first, *second = [self._measure(layer_influence, text, "layer by layer", **options) for text in texts]
+        first, *second = [
+            self._kept(layer_influence, text, "layer by layer", **options) for text in texts
+        ]
         if start is None:  # what is selected follows its words into the new sentence
             old, moved = self.data["tokens"], align(self.data["tokens"], first.tokens)
             kept = {i: to for i, to in moved.items() if old[i] == first.tokens[to]}
             target, source = (kept.get(i) for i in self.selected[1:])
-            start = {"layer": self.selected[0], "target": None if source is None else target, "source": source}
+            start = {
+                "layer": self.selected[0],
+                "target": None if source is None else target,
+                "source": source,
+            }
         through = start["layer"] == "all"
-        start["layer"] = 0 if through else min(start["layer"], len(first.layers) - 1)
+        start["layer"] = 0 if through else min(start["layer"], len(first.sites) - 1)
         start |= {name: settings[name] for name in SWITCHES}
-        state = view(first, second=second[0] if second else None, title=settings["text"], **start).state
+        state = view(
+            first, second=second[0] if second else None, title=settings["text"], **start
+        ).state
         self.data = state["data"] | {"of": self._key, "call": "explorer(model, tokenizer"}
         self.second = state["second"] | {"of": self._key}
         self.selected = ("all" if through else start["layer"], *state["selected"][1:])
 
     def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
         """From the embeddings to the last layer: sampled at once, then exactly for the selected word."""
-        text, told, exact = settings["text"], "the way through all layers", settings["method"] == "exact"
+        text, told, exact = (
+            settings["text"],
+            "the way through all layers",
+            settings["method"] == "exact",
+        )
         options = self._options(settings, "jvp" if exact else settings["method"])
-        found = self._measure(downstream_influence, text, told, **options)
+        found = self._kept(downstream_influence, text, told, **options)
         values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
         self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
-        if exact and settings["direction"] == "sends":
-            found = self._measure(downstream_influence, text, f"{told}, exactly", method="exact", sources=[source])
+        if not exact:
+            return
+        told += ", exactly"
+        if settings["direction"] == "sends":
+            found = self._kept(downstream_influence, text, told, method="exact", sources=(source,))
             values[:, source], stderr[:, source] = found.values[-1, :, 0], 0
-        elif exact:
-            found = self._measure(upstream_influence, text, f"{told}, exactly", method="exact", targets=[target])
+        else:
+            found = self._kept(upstream_influence, text, told, method="exact", targets=(target,))
             values[target], stderr[target] = found.values[0, 0], 0
         self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:
         text = json.loads(self.data["of"])[0]
-        stack = cache(lambda: layer_stack(self._model, self._sentence(text)))  # when a layer is not kept; once for all
+        return {"of": self.data["of"], "layers": {str(n): self._reason(text, n) for n in layers}}
 
-        def measure(layer: int) -> dict[str, Any]:
-            try:
-                jacobian = stack().jacobian(layer)
-                return reason(jacobian.paths(), jacobian.heads())
-            except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
-                return reason(None, None)
-
-        reasons = {str(n): self._keep(f"why {n} {text}", lambda n=n: measure(n)) for n in layers}  # type: ignore[misc]
-        return {"of": self.data["of"], "layers": reasons}
+    def _find_reason(self, text: str, layer: int) -> dict[str, Any]:
+        try:
+            jacobian = layer_stack(self._model, self._sentence(text)).jacobian(layer)
+            return reason(jacobian.paths(), jacobian.heads())
+        except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
+            return reason(None, None)
 
     def _sentence(self, text: str):
         if not self._tokenizer.tokenize(text):
@@ -192,34 +224,31 @@ class Explorer(anywidget.AnyWidget):
         return sentence
 
     def _options(self, settings: dict[str, Any], method: str) -> dict[str, Any]:
-        return {"method": method} | {n: settings[n] for n in ("samples", "sigma") if n in OPTIONS.get(method, ())}
+        return {"method": method} | {
+            n: settings[n] for n in ("samples", "sigma") if n in TAKES.get(method, ())
+        }
 
     def _measure(self, experiment: Callable, text: str, told: str, **options) -> Any:
-        """One experiment, kept; it says how far it is, and gives way to newer input."""
+        """One experiment; it says how far it is, and gives way to newer input."""
         shown = self.data.get("of") == self._key  # is what is on screen still true?
 
         def progress(steps, desc):
             for number, step in enumerate(steps):
-                newer = key_of(self.settings) != self._key or (shown and self._current != self._asked)
+                newer = key_of(self.settings) != self._key or (
+                    shown and self._current != self._asked
+                )
                 if newer or self._stop or self._closed:
                     raise Superseded
                 told_now = {"text": f"Computing {told} …", "done": number / len(steps)}
                 self.status = {"state": "more" if shown else "busy"} | told_now
                 yield step
 
-        measure = lambda: experiment(self._model, self._sentence(text), progress=progress, **options)  # noqa: E731
-        return self._keep(f"{experiment.__name__} {options} {text}", measure)
-
-    def _keep(self, name: str, measure: Callable[[], Any]) -> Any:
-        with self._turn:
-            value = self._kept.pop(name)[1] if name in self._kept else measure()
-            self._kept[name] = len(pickle.dumps(value)), value  # the newest last
-            while sum(size for size, _ in self._kept.values()) > KEPT_BYTES:
-                del self._kept[next(iter(self._kept))]
-            return value
+        return experiment(self._model, self._sentence(text), progress=progress, **options)
 
 
-def explorer(model: nn.Module, tokenizer, *, layer: int = 1, target=None, source=None, **settings: Any) -> Explorer:
+def explorer(
+    model: nn.Module, tokenizer, *, layer: int = 1, target=None, source=None, **settings: Any
+) -> Explorer:
     """The view under a text box: a widget over the experiments of `influence.py`, live while a kernel runs.
 
     `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and `source` are
@@ -238,7 +267,10 @@ def explorer(model: nn.Module, tokenizer, *, layer: int = 1, target=None, source
         raise ValueError(f"expected settings from {sorted(known)}, got {unknown}")
     made = Explorer(model, tokenizer, known | settings, layer=layer, target=target, source=source)
     parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
-    cell, run = parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")
+    cell, run = (
+        parent.get("metadata", {}).get("cellId", ""),
+        parent.get("header", {}).get("msg_id", ""),
+    )
     for old in [old for old in MADE if cell and old[0] == cell and old[1] != run]:
         old[2].close()
         MADE.remove(old)

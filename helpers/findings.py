@@ -24,7 +24,10 @@ def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     distances = [whole(distance, "a distance in words", 1) for distance in distances]
     gap = _gap(matrix)
     unknown = np.full(matrix.shape[:-2], np.nan)
-    shares = [_mean(matrix, gap == d) / _mean(matrix, gap > 0) if d < len(gap) else unknown for d in distances]
+    shares = [
+        _mean(matrix, gap == d) / _mean(matrix, gap > 0) if d < len(gap) else unknown
+        for d in distances
+    ]
     return np.stack(shares, -1)
 
 
@@ -93,7 +96,11 @@ def span_influence(
     1.0
     """
     matrix = square(matrix)
-    eligible = np.ones(matrix.shape[-1], dtype=bool) if eligible is None else np.asarray(eligible, dtype=bool)
+    eligible = (
+        np.ones(matrix.shape[-1], dtype=bool)
+        if eligible is None
+        else np.asarray(eligible, dtype=bool)
+    )
     if eligible.shape != matrix.shape[-1:]:
         raise ValueError(f"expected eligible [word={matrix.shape[-1]}], got {list(eligible.shape)}")
     pairs = eligible[:, None] & eligible & (_gap(matrix) > 0)
@@ -122,7 +129,9 @@ def interval(
         got = len(data[0]) if data[0].ndim else "one number"
         raise ValueError(f"expected values of at least 2 sentences to resample, got {got}")
     if data[0].shape != data[-1].shape:
-        raise ValueError(f"expected over of the same shape as values, {list(data[0].shape)}, got {list(data[1].shape)}")
+        raise ValueError(
+            f"expected over of the same shape as values, {list(data[0].shape)}, got {list(data[1].shape)}"
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
 
@@ -133,13 +142,18 @@ def interval(
         means = [_mean_over(drawn, part) for part in data]
         return np.moveaxis(means[0] if over is None else means[0] / means[1], 0, -1)
 
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # the mean of nothing is NaN, as we want it
+    with (
+        np.errstate(invalid="ignore"),
+        warnings.catch_warnings(),
+    ):  # the mean of nothing is NaN, as we want it
         warnings.simplefilter("ignore", DegenerateDataWarning)
         limits = bootstrap(
             (sentences,),
             statistic,
             confidence_level=1 - (1 - confidence) / comparisons,
-            n_resamples=2000 if comparisons == 1 else 10_000,  # a wider interval rests on rarer resamples
+            n_resamples=2000
+            if comparisons == 1
+            else 10_000,  # a wider interval rests on rarer resamples
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
@@ -164,7 +178,9 @@ def _within(matrix: np.ndarray, spans: Sequence[Sequence[int]]) -> np.ndarray:
     return inside
 
 
-def _compare(matrix: np.ndarray, these: np.ndarray, those: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compare(
+    matrix: np.ndarray, these: np.ndarray, those: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean of these pairs, and of those at the same distances, both relative to the sentence's mean pair.
 
     A pair for which there is none at its distance does not count.

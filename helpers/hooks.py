@@ -7,16 +7,16 @@ a dict-like ModelOutput or any nesting of them; the *hidden state* is the first 
 A block sees the passes of its own thread alone, so that two measurements on one model do not mix.
 """
 
-import copy
 import difflib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .checks import check_model
 
@@ -27,47 +27,51 @@ class SiteError(KeyError):
     __str__ = Exception.__str__  # KeyError would show its message quoted
 
 
-class Sites(dict):
-    """Site name -> what was kept there. Names below `prefix` may be given without it, as to `record`."""
+class Firings(Mapping):
+    """Site -> every hidden state that it put out. A name may lack the model's prefix, as in `record`."""
 
-    def __init__(self, prefix: str = "") -> None:
-        super().__init__()
+    def __init__(self, prefix: str, kept: dict[str, list[Tensor]]) -> None:
         self.prefix = prefix
-
-    def name(self, site: object) -> object:
-        """The full name of a site that was kept; `site` itself when there is none."""
-        longer = f"{self.prefix}.{site}"
-        return longer if not super().__contains__(site) and super().__contains__(longer) else site
-
-    def __contains__(self, site: object) -> bool:
-        return super().__contains__(self.name(site))
+        self.kept = kept
 
     def __getitem__(self, site: str) -> Any:
-        return super().__getitem__(self.name(site))
+        return self.kept[site if site in self.kept else f"{self.prefix}.{site}"]
 
-    def get(self, site: str, default: Any = None) -> Any:
-        return self[site] if site in self else default  # noqa: SIM401 (this is that `get`)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {list(self)}"
 
 
-class Trace(Sites):
-    """Site name -> detached hidden state, in firing order. `.firings[site]` lists every firing."""
+class Trace(Firings):
+    """Site -> its hidden state, detached, in firing order. `.firings[site]` lists every firing."""
 
-    def __init__(self, prefix: str = "") -> None:
-        super().__init__(prefix)
-        self.firings: dict[str, list[Tensor]] = Sites(prefix)
+    @property
+    def firings(self) -> Firings:
+        return Firings(self.prefix, self.kept)
+
+    def __contains__(self, site: object) -> bool:
+        return site in self.firings  # also one that cannot be read here, because it fired twice
 
     def __getitem__(self, site: str) -> Tensor:
-        if (fired := len(self.firings.get(site, ()))) != 1:
-            raise SiteError(f"{site!r} fired {fired} times, not once; choose from trace.firings: {list(self)}")
-        return super().__getitem__(site)
+        fired = self.firings.get(site, [])
+        if len(fired) == 1:
+            return fired[0]
+        raise SiteError(
+            f"{site!r} fired {len(fired)} times, not once; choose from trace.firings: {list(self)}"
+        )
 
 
 @contextmanager
 def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
-    Yields a dict from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. In a model with a head
-    the names may lack their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
+    Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. In a model with a
+    head the names may lack their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
 
     Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites ran; `TypeError`
     for an output without a tensor. Inside an `edit` of the same site the edited value is seen, because PyTorch runs
@@ -83,15 +87,13 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     """
     sites = names(sites)
     check_model(model)
-    trace = Trace(getattr(model, "base_model_prefix", ""))
+    kept: dict[str, list[Tensor]] = {}
 
     def keep(site: str, hidden: Tensor) -> None:
-        kept = hidden.detach().clone()
-        trace.firings.setdefault(site, []).append(kept)
-        trace[site] = kept
+        kept.setdefault(site, []).append(hidden.detach().clone())
 
-    with _hooked(model, dict.fromkeys(sites, keep)):
-        yield trace
+    with _at_sites(model, dict.fromkeys(sites, keep)):
+        yield Trace(getattr(model, "base_model_prefix", ""), kept)
 
 
 @contextmanager
@@ -115,20 +117,28 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
         edited = function(hidden)
         if not isinstance(edited, Tensor) or edited.shape != hidden.shape:
             got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-            raise ValueError(f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}")
+            raise ValueError(
+                f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}"
+            )
         return edited
 
     if not isinstance(edits, Mapping) or not all(map(callable, edits.values())):
-        raise ValueError(f"expected a dict from site to a function of the hidden state, got {edits!r:.80}")
-    with _hooked(model, {pattern: partial(apply, function) for pattern, function in edits.items()}):
+        raise ValueError(
+            f"expected a dict from site to a function of the hidden state, got {edits!r:.80}"
+        )
+    with _at_sites(model, {pattern: partial(apply, edit) for pattern, edit in edits.items()}):
         yield
 
 
 def names(sites: str | Iterable[str]) -> list[str]:
     """One name or glob, or several, as a list."""
-    found = [sites] if isinstance(sites, str) else list(sites) if isinstance(sites, Iterable) else []
+    found = (
+        [sites] if isinstance(sites, str) else list(sites) if isinstance(sites, Iterable) else []
+    )
     if not found:
-        raise ValueError(f"expected the name of a site, or several, got {sites!r}; see module_tree(model)")
+        raise ValueError(
+            f"expected the name of a site, or several, got {sites!r}; see module_tree(model)"
+        )
     return found
 
 
@@ -139,7 +149,9 @@ def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
         raise ValueError(f"expected the name of a site, a str, got {pattern!r:.80}")
     modules = dict(model.named_modules(remove_duplicate=False))
     for candidate in (pattern, f"{getattr(model, 'base_model_prefix', '')}.{pattern}"):
-        if found := {name: module for name, module in modules.items() if name and _matches(name, candidate)}:
+        if found := {
+            name: module for name, module in modules.items() if name and _matches(name, candidate)
+        }:
             return found
     near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5) or list(modules)[1:4]
     raise SiteError(f"unknown site {pattern!r}; near names: {near}; see module_tree(model)")
@@ -156,62 +168,67 @@ def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def hidden_state(output: Any) -> Tensor | None:
     """The first tensor in a module's output, or None."""
-    return next((tensor for _, tensor in tensors(output)), None)
+    return next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
 
 
 def replace_hidden_state(output: Any, new: Tensor) -> Any:
     """The same container with its first tensor replaced; the one given is left as it was."""
-    if isinstance(output, Tensor):
-        return new
-    if isinstance(output, Mapping):
-        key = next(key for key, item in output.items() if hidden_state(item) is not None)
-        copied: Any = copy.copy(output)
-        copied[key] = replace_hidden_state(output[key], new)
-        return copied
-    index = next(i for i, item in enumerate(output) if hidden_state(item) is not None)
-    items = [*output[:index], replace_hidden_state(output[index], new), *output[index + 1 :]]
-    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)  # a namedtuple takes them singly
+    leaves, container = tree_flatten(output)
+    first = next(i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
+    leaves[first] = new
+    return tree_unflatten(leaves, container)
 
 
 @contextmanager
-def removed_after() -> Iterator[list]:
-    """A list for hook handles, all removed in the end; twice, in case the removing is interrupted."""
-    handles: list = []
-    try:
-        try:
-            yield handles
-        finally:
-            for handle in handles:
-                handle.remove()
-    finally:
-        for handle in handles:
-            handle.remove()
+def hooked(
+    modules: Mapping[str, nn.Module],
+    before: Callable | None = None,
+    after: Callable | None = None,
+) -> Iterator[None]:
+    """Call `before(name, args, kwargs)` and `after(name, args, output)` around each module that runs.
+
+    What `after` returns, if not None, replaces the output. Other threads' passes are not seen.
+    """
+    caller = threading.get_ident()
+
+    def mine(hook: Callable, name: str, _module: nn.Module, *passed: Any) -> Any:
+        return hook(name, *passed) if threading.get_ident() == caller else None
+
+    with ExitStack() as handles, handles:  # closed twice, in case the closing is interrupted
+        enter = handles.enter_context
+        for name, module in modules.items():
+            if before:
+                hook = partial(mine, before, name)
+                enter(module.register_forward_pre_hook(hook, with_kwargs=True))
+            if after:
+                enter(module.register_forward_hook(partial(mine, after, name)))
+        yield
 
 
 @contextmanager
-def _hooked(model: nn.Module, hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]]) -> Iterator[None]:
-    """A hook gets the name and the hidden state of each site that runs; what it returns, if not None, replaces it."""
-    matches = {pattern: resolve(model, pattern) for pattern in hooks}
-    chosen = {site: (module, hooks[pattern]) for pattern, found in matches.items() for site, module in found.items()}
-    fired, caller = set(), threading.get_ident()
+def _at_sites(
+    model: nn.Module, hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]]
+) -> Iterator[None]:
+    """A hook gets the name and the hidden state of each site that runs; what it returns replaces it."""
+    found = {pattern: resolve(model, pattern) for pattern in hooks}
+    modules = {site: module for sites in found.values() for site, module in sites.items()}
+    hook_of = {site: hooks[pattern] for pattern, sites in found.items() for site in sites}
+    fired = set()
 
-    def call(site: str, hook: Callable, _module, _args, output):
-        if threading.get_ident() != caller:
-            return None  # another thread's pass, which has blocks of its own
+    def after(site: str, _args: tuple, output: Any) -> Any:
         hidden = hidden_state(output)
         if hidden is None:
-            raise TypeError(f"expected a tensor in the output of {site!r}, got {type(output).__name__} without one")
+            kind = type(output).__name__
+            raise TypeError(f"expected a tensor in the output of {site!r}, got {kind} without one")
         fired.add(site)
-        new = hook(site, hidden)
+        new = hook_of[site](site, hidden)
         return None if new is None else replace_hidden_state(output, new)
 
-    with removed_after() as handles:
-        for site, (module, hook) in chosen.items():
-            handles.append(module.register_forward_hook(partial(call, site, hook)))
+    with hooked(modules, after=after):
         yield
-    for pattern, found in matches.items():
-        if not fired & found.keys():
-            raise SiteError(f"{pattern!r} did not fire: {_silent(next(iter(found.values())))}")
+    for pattern, sites in found.items():
+        if fired.isdisjoint(sites):
+            raise SiteError(f"{pattern!r} did not fire: {_silent(next(iter(sites.values())))}")
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -4,66 +4,17 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from .hooks import resolve
 from .layers import LayerStack, layer_stack, stack_behind
 from .models import Inputs
-from .noise import PROGRESS, check_noise
-from .sweep import How, Progress, sweep
-from .values import same, shortened, whole
-
-DEFAULTS = {"samples": 100, "seed": 0, "sigma": 0.01, "dtype": None}
-OPTIONS = {  # which method takes which of them
-    "exact": set(),
-    "jvp": {"samples", "seed", "dtype"},
-    "vjp": {"samples", "seed", "dtype"},
-    "noise": {"samples", "seed", "sigma"},
-}
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Influence:
-    """`.values` and `.stderr` (None when exact) are [layer, target, source]; `.layers` names the observed sites.
-
-    `.targets` and `.sources` are the positions that the last two axes stand for: all of them unless some were chosen.
-    """
-
-    values: Tensor
-    stderr: Tensor | None
-    tokens: list[str]
-    layers: list[str]
-    method: str
-    targets: list[int]
-    sources: list[int]
-
-    def __repr__(self) -> str:
-        layers, targets, sources = self.values.shape
-        size = f"{layers} layers x {targets} targets x {sources} sources"
-        return f"Influence({self.method}, {size}: {shortened(' '.join(self.tokens))})"
-
-    def __eq__(self, other: object) -> bool:
-        return same(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def view(self, **options):
-        """This influence to touch in a browser, without a kernel; the options are those of `helpers.view`."""
-        from .view import view
-
-        return view(self, **options)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Long form, a row per layer, target and source."""
-        axes: list = [self.layers, self.targets, self.sources]
-        index = pd.MultiIndex.from_product(axes, names=["layer", "target", "source"])
-        columns = {"value": self.values} if self.stderr is None else {"value": self.values, "stderr": self.stderr}
-        flat = {name: tensor.flatten().cpu().numpy() for name, tensor in columns.items()}
-        return pd.DataFrame(flat, index=index).reset_index()
+from .result import PROGRESS, Influence, Progress, Sampling
+from .sweep import sweep
+from .values import whole
 
 
 def layer_influence(
@@ -73,12 +24,9 @@ def layer_influence(
     method: str = "exact",
     layers: Sequence[int] | None = None,
     sources: Sequence[int] | None = None,
-    samples: int = 100,
-    seed: int = 0,
-    sigma: float = 0.01,
-    dtype: torch.dtype | None = None,
     covariance: Tensor | None = None,
     progress: Progress = PROGRESS,
+    **sampling: Any,
 ) -> Influence:
     """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
 
@@ -98,7 +46,7 @@ def layer_influence(
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    _check_options(method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype)
+    how = Sampling.of(method, ("exact", "jvp", "noise"), sampling)
     if covariance is not None and method != "exact":
         raise ValueError(f"expected method 'exact' with a covariance, got {method!r}")
     stack = layer_stack(model, inputs)
@@ -108,11 +56,12 @@ def layer_influence(
     names = [stack.names[number] for number in numbers]
     if method == "exact":
         each = _for_each_layer(covariance, depth)
-        values = torch.stack([stack.jacobian(n).norms(each[n]) for n in progress(numbers, desc="exact")])
-        return Influence(values[:, :, columns], None, stack.tokens, names, method, targets, columns)
-    how = How(method, samples, seed, sigma, dtype, progress)
-    means, stderrs = zip(*(sweep(stack, [number], columns, how) for number in numbers), strict=True)
-    return Influence(torch.cat(means), torch.cat(stderrs), stack.tokens, names, method, targets, columns)
+        norms = [stack.jacobian(n).norms(each[n]) for n in progress(numbers, desc="exact")]
+        values, stderr = torch.stack(norms)[:, :, columns], None
+    else:
+        parts = [sweep(stack, [number], columns, how, progress) for number in numbers]
+        values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Influence(values, stderr, names, targets, columns, stack.tokens, method)
 
 
 def downstream_influence(
@@ -122,11 +71,8 @@ def downstream_influence(
     inject: str | None = "embeddings",
     method: str = "jvp",
     sources: Sequence[int] | None = None,
-    samples: int = 100,
-    seed: int = 0,
-    sigma: float = 0.01,
-    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
+    **sampling: Any,
 ) -> Influence:
     """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
 
@@ -142,17 +88,16 @@ def downstream_influence(
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
     >>> inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
-    >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").layers
+    >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").sites
     ['encoder.layer.1']
     """
-    _check_options(method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype)
+    how = Sampling.of(method, ("jvp", "exact", "noise"), sampling)
     stack, first = stack_behind(model, inputs, inject)
     positions = list(range(len(stack.tokens)))
     columns = _chosen("sources", sources, len(positions))
     numbers = range(first, len(stack.layers))
-    mean, stderr = sweep(stack, numbers, columns, How(method, samples, seed, sigma, dtype, progress))
-    error = None if method == "exact" else stderr
-    return Influence(mean, error, stack.tokens, stack.names[first:], method, positions, columns)
+    values, stderr = sweep(stack, numbers, columns, how, progress)
+    return Influence(values, stderr, stack.names[first:], positions, columns, stack.tokens, method)
 
 
 def upstream_influence(
@@ -162,10 +107,8 @@ def upstream_influence(
     observe: str | None = None,
     method: str = "vjp",
     targets: Sequence[int] | None = None,
-    samples: int = 100,
-    seed: int = 0,
-    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
+    **sampling: Any,
 ) -> Influence:
     """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
 
@@ -178,29 +121,17 @@ def upstream_influence(
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
-    >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).layers
+    >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).sites
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    _check_options(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
+    how = Sampling.of(method, ("vjp", "exact"), sampling)
     stack = layer_stack(model, inputs)
     last = _observed(model, stack, observe)
     positions = list(range(len(stack.tokens)))
     rows = _chosen("targets", targets, len(positions))
-    numbers = range(last, -1, -1)
-    how = How(method, samples, seed, 0.0, dtype, progress)
-    mean, stderr = sweep(stack, numbers, rows, how, backward=True)
-    error = None if method == "exact" else stderr.flip(0)
-    return Influence(mean.flip(0), error, stack.tokens, stack.names[: last + 1], method, rows, positions)
-
-
-def _check_options(method: str, methods: Sequence[str], **options) -> None:
-    if method not in methods:
-        raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
-    given = {name for name, value in options.items() if value != DEFAULTS[name]}
-    if unknown := given - OPTIONS[method]:
-        takes = " and ".join(sorted(OPTIONS[method])) or "none of samples, seed, sigma and dtype"
-        raise ValueError(f"expected {takes} for method {method!r}, got {' and '.join(sorted(unknown))}; leave it out")
-    check_noise(options.get("sigma", 0.01), options["samples"])
+    values, stderr = sweep(stack, range(last, -1, -1), rows, how, progress, backward=True)
+    values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
+    return Influence(values, stderr, stack.names[: last + 1], rows, positions, stack.tokens, method)
 
 
 def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:

@@ -14,6 +14,7 @@ The letters are those of `linearised`, where the layer is run.
 """
 
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,20 @@ from .values import whole
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
+
+
+class Chunk(NamedTuple):
+    """Some targets j, their D_j and P_j = D_j W_O, and the form of `_form_of`."""
+
+    own: Tensor
+    d: Tensor
+    p: Tensor
+    z: Tensor
+    q: Tensor
+
+    @property
+    def start(self) -> int:
+        return int(self.own[0])
 
 
 class LayerJacobian(LinearisedLayer):
@@ -43,7 +58,9 @@ class LayerJacobian(LinearisedLayer):
     """
 
     @torch.no_grad()
-    def block(self, target: int, source: int, path: str | None = None, head: int | None = None) -> Tensor:
+    def block(
+        self, target: int, source: int, path: str | None = None, head: int | None = None
+    ) -> Tensor:
         """∂out_target/∂in_source [hidden, hidden], or a part of it: one of `PATHS`, one head, or both.
 
         The block is the sum of its paths, and the sum of its heads plus the residual path, which passes by them.
@@ -54,7 +71,7 @@ class LayerJacobian(LinearisedLayer):
         if path not in (None, *PATHS):
             raise ValueError(f"expected a path of {PATHS}, got {path!r}")
         chosen = PATHS if path is None else (path,)
-        d = self._position_wise(slice(target, target + 1))[0]
+        d = self._position_wise(torch.tensor([target]))[0]
         c = self._mixing(torch.tensor([target]), torch.tensor([source]), chosen)[0]
         if head is not None:
             c[torch.arange(self.number_of_heads) != head] = 0
@@ -72,11 +89,9 @@ class LayerJacobian(LinearisedLayer):
         directions in which hidden states really vary. S takes its place between the two factors of each product above.
         """
         self._check_covariance(covariance)
-        vv = self._inner(self._by_head(self.w_v), self._by_head(self.w_v), covariance)
         rows = []
-        for targets, d, p in self._chunks():
-            squares = torch.stack(self._squares(targets, p, vv, covariance)).sum(0)
-            rows.append(self._with_diagonal(targets, d, p, squares, covariance))
+        for chunk in self._chunks(covariance):
+            rows.append(self._with_diagonal(chunk, _form(chunk.z, chunk.q), covariance))
         return torch.cat(rows)
 
     @torch.no_grad()
@@ -85,20 +100,19 @@ class LayerJacobian(LinearisedLayer):
 
         "interference" is norms() minus the sum of the four; it is negative where paths cancel.
         """
-        vv = self._inner(self._by_head(self.w_v), self._by_head(self.w_v))
         parts: dict[str, list[Tensor]] = {name: [] for name in (*PATHS, "interference")}
-        for targets, d, p in self._chunks():
-            value, mixed, key = self._squares(targets, p, vv)
-            own = torch.arange(targets.start, targets.stop)
-            rows = {name: torch.zeros_like(value) for name in ("residual", "query")}
-            rows["residual"][own - targets.start, own] = d.square().sum((1, 2))
-            query = p @ self._mixing(own, own, ["query"]).flatten(1, 2)
-            rows["query"][own - targets.start, own] = query.square().sum((1, 2))
-            rows |= {"value": value, "key": key}
-            total = self._with_diagonal(targets, d, p, value + mixed + key)
-            for name in PATHS:
-                parts[name].append(rows[name])
-            parts["interference"].append(total - sum(rows.values()))
+        for chunk in self._chunks():
+            z, q, own = chunk.z, chunk.q, chunk.own
+            value = _form(z[..., :1], q[:, :, :1, :, :1])
+            key = _form(z[..., 1:], q[:, :, 1:, :, 1:])
+            residual, query = torch.zeros_like(value), torch.zeros_like(value)
+            residual.diagonal(chunk.start).copy_(chunk.d.square().sum((1, 2)))
+            query_part = chunk.p @ self._mixing(own, own, ["query"]).flatten(1, 2)
+            query.diagonal(chunk.start).copy_(query_part.square().sum((1, 2)))
+            total = self._with_diagonal(chunk, _form(z, q))
+            rows = [residual, value, key, query]
+            for name, part in zip(parts, [*rows, total - sum(rows)], strict=True):
+                parts[name].append(part)
         return {name: torch.cat(rows) for name, rows in parts.items()}
 
     @torch.no_grad()
@@ -108,89 +122,96 @@ class LayerJacobian(LinearisedLayer):
         The parts of a block over its heads, and the residual path on the diagonal, add up to the block; their squared
         norms do not, because parts reinforce or cancel each other. A head sees its own d x d piece of G_j alone.
         """
-        w_k, w_v = self._by_head(self.w_k), self._by_head(self.w_v)
-        vv = torch.einsum("hdx,hex->hde", w_v, w_v)
         found = []
-        for targets, _, p in self._chunks():
-            p = self._by_head(p.mT)  # [target, head, d, hidden]
-            g = p @ p.mT
-            a = self.a[:, targets].permute(1, 2, 0)  # [target, source, head]
-            u = a[..., None] * self._apart(targets)
-            w = torch.einsum("hjd,hdx->jhx", self.q[:, targets], w_k)
-            value = a.square() * torch.einsum("jhde,hde->jh", g, vv)[:, None]
-            mixed = 2 * a * torch.einsum("jihd,jhde,jhe->jih", u, g, torch.einsum("hdx,jhx->jhd", w_v, w))
-            key = torch.einsum("jihd,jhde,jihe->jih", u, g, u) * w.square().sum(-1)[:, None]
-            squares = value + mixed + key
-            own = torch.arange(targets.start, targets.stop)
-            c = self._mixing(own, own, PATHS)
-            squares[own - targets.start, own] = ((g @ c) * c).sum((2, 3))
+        for chunk in self._chunks():
+            of_head = chunk.q.diagonal(dim1=1, dim2=3)  # [target, 1 + d, 1 + d, head]
+            squares = torch.einsum("jihm,jmnh,jihn->hji", chunk.z, of_head, chunk.z)
+            p = self._by_head(chunk.p.mT)  # [target, head, d, hidden]
+            c = self._mixing(chunk.own, chunk.own, PATHS)  # [target, head, d, hidden]
+            own = ((p @ p.mT @ c) * c).sum((2, 3))  # [target, head]
+            squares.diagonal(chunk.start, 1, 2).copy_(own.T)
             found.append(squares)
-        return torch.cat(found).permute(2, 0, 1)
+        return torch.cat(found, 1)
 
-    def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Targets, D_j and P_j = D_j W_O, as many targets at once as the memory allows."""
+    def _chunks(self, covariance: Tensor | None = None) -> Iterator[Chunk]:
+        """As many targets at once as the memory allows."""
         (inner, hidden), seq = self.w_1.shape, self.a.shape[-1]
         size = max(1, CHUNK_BYTES // ((inner + 8 * hidden) * hidden * self.w_1.element_size()))
-        for start in range(0, seq, size):
-            targets = slice(start, min(start + size, seq))
-            d = self._position_wise(targets)
-            yield targets, d, (d.flatten(0, 1) @ self.w_o).view_as(d)
+        w_v = self._by_head(self.w_v)
+        vv = self._inner(w_v, w_v, covariance)  # W_V W_Vᵀ, [head, d, head, d]
+        for own in torch.arange(seq).split(size):
+            d = self._position_wise(own)
+            p = (d.flatten(0, 1) @ self.w_o).view_as(d)
+            yield Chunk(own, d, p, *self._form_of(own, p, vv, covariance))
 
-    def _position_wise(self, targets: slice) -> Tensor:
+    def _position_wise(self, targets: Tensor) -> Tensor:
         """D_j [target, hidden, hidden]: the feed-forward with its residual, between the two LayerNorms."""
-        norm_1, norm_2 = ((x[targets, None], gain[targets, None]) for x, gain in (self.norm_1, self.norm_2))
+        norm_1, norm_2 = (
+            (x[targets, None], gain[targets, None]) for x, gain in (self.norm_1, self.norm_2)
+        )
         inner, hidden = self.w_1.shape
-        d = ((self.w_2 * self.slope[targets, None]).view(-1, inner) @ self.w_1).view(-1, hidden, hidden)
+        d = ((self.w_2 * self.slope[targets, None]).view(-1, inner) @ self.w_1).view(
+            -1, hidden, hidden
+        )
         d.diagonal(dim1=1, dim2=2).add_(1)
         d = norm_vjp(norm_1, d)  # a row of d times LN1' is LN1'ᵀ at that row
         return norm_jvp(norm_2, d.mT).mT  # LN2' times a column of d
 
-    def _squares(
-        self, targets: slice, p: Tensor, vv: Tensor, covariance: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖² of all blocks of these targets, [target, source].
+    def _form_of(
+        self, targets: Tensor, p: Tensor, vv: Tensor, covariance: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """z and Q with ‖P_j C[j,i]‖² = z Q zᵀ, but for the query path.
 
-        Axes: target j, source i, heads h and g, their dimensions d and e, hidden x. `vv` is W_V W_Vᵀ, [h, d, g, e].
+        Head h's part of C[j,i] is a W_V + u wᵀ with a = A[j,i], u = a (v_i - o_j) and w = W_Kᵀ q_j:
+        z = (a, u), and Q is G_j = P_jᵀ P_j times inner products of W_V's rows and w.
         """
-        heads, w_v = (self.number_of_heads, -1), self._by_head(self.w_v)
-        g = (p.mT @ p).unflatten(2, heads).unflatten(1, heads)  # G_j as [j, h, d, g, e]
-        a = self.a[:, targets].permute(1, 2, 0)  # [j, i, h]
-        u = a[..., None] * self._apart(targets)  # A (v_i - o_j), [j, i, h, d]
-        w = torch.einsum("hjd,hdx->jhx", self.q[:, targets], self._by_head(self.w_k))  # W_Kᵀ q_j
-        wv, ww = self._inner(w, w_v, covariance), torch.einsum("jhx,jgx->jhg", _times(w, covariance), w)
-        value = torch.einsum("jih,jhg,jig->ji", a, torch.einsum("jhdge,hdge->jhg", g, vv), a)
-        mixed = torch.einsum("jihd,jhdg,jig->ji", u, torch.einsum("jhdge,jhge->jhdg", g, wv), a)
-        key = torch.einsum("jihd,jhdge,jige->ji", u, g * ww[:, :, None, :, None], u)
-        return value, 2 * mixed, key
+        heads = (self.number_of_heads, -1)
+        a = self.a[:, targets].permute(1, 2, 0)[..., None]  # [target, source, head, 1]
+        apart = self.v.transpose(0, 1) - self.o[:, targets].transpose(0, 1)[:, None]
+        z = torch.cat([a, a * apart], -1)  # [target, source, head, 1 + d]
+
+        w = torch.einsum("hjd,hdx->jhx", self.q[:, targets], self._by_head(self.w_k))
+        wv = self._inner(w, self._by_head(self.w_v), covariance)  # [target, head, head, d]
+        ww = _times(w, covariance) @ w.mT  # [target, head, head]
+        g = (p.mT @ p).unflatten(2, heads).unflatten(1, heads)  # [target, head, d, head, d]
+        mixed = torch.einsum("jhdge,jhge->jhdg", g, wv)
+        q = torch.nn.functional.pad(g * ww[:, :, None, :, None], (1, 0, 0, 0, 1, 0))
+        q[:, :, 0, :, 0] = torch.einsum("jhdge,hdge->jhg", g, vv)
+        q[:, :, 1:, :, 0] = mixed
+        q[:, :, 0, :, 1:] = mixed.permute(0, 3, 1, 2)
+        return z, q  # Q: [target, head, 1 + d, head, 1 + d]
 
     def _with_diagonal(
-        self, targets: slice, d: Tensor, p: Tensor, squares: Tensor, covariance: Tensor | None = None
+        self, chunk: Chunk, squares: Tensor, covariance: Tensor | None = None
     ) -> Tensor:
-        """`squares` [target, source] with the blocks on the diagonal replaced: those are formed and summed up."""
-        own = torch.arange(targets.start, targets.stop)
-        block = torch.baddbmm(d, p, self._mixing(own, own, PATHS).flatten(1, 2))
-        squares[own - targets.start, own] = (_times(block, covariance) * block).sum((1, 2))
+        """`squares` [target, source] with the diagonal replaced: its blocks are formed and summed up."""
+        mixing = self._mixing(chunk.own, chunk.own, PATHS).flatten(1, 2)
+        block = torch.baddbmm(chunk.d, chunk.p, mixing)
+        squares.diagonal(chunk.start).copy_((_times(block, covariance) * block).sum((1, 2)))
         return squares
 
     def _mixing(self, target: Tensor, source: Tensor, paths: Collection[str]) -> Tensor:
         """C[j,i] of each pair of positions, [pair, head, d, hidden], by the three paths through the heads."""
-        q, o, v = (x[:, places].transpose(0, 1) for x, places in ((self.q, target), (self.o, target), (self.v, source)))
+        q, o, v = (
+            x[:, places].transpose(0, 1)
+            for x, places in ((self.q, target), (self.o, target), (self.v, source))
+        )
         a = self.a[:, target, source].T[..., None]  # A[j,i], [pair, head, 1]
         c = self.w_v.new_zeros(len(target), *self._by_head(self.w_v).shape)
         if "value" in paths:
             c += a[..., None] * self._by_head(self.w_v)
         if "key" in paths:
-            c += (a * (v - o))[..., None] * torch.einsum("phd,hdx->phx", q, self._by_head(self.w_k))[:, :, None]
+            c += (a * (v - o))[..., None] * torch.einsum(
+                "phd,hdx->phx", q, self._by_head(self.w_k)
+            )[:, :, None]
         if "query" in paths:
             row = self.a[:, target].transpose(0, 1)  # A[j,m] for every m, [pair, head, m]
-            spread = (row[..., None] * self.v).mT @ self.k - o[..., None] * (row[..., None, :] @ self.k)
+            spread = (row[..., None] * self.v).mT @ self.k - o[..., None] * (
+                row[..., None, :] @ self.k
+            )
             own = (target == source)[:, None, None, None].to(c)
             c += own * torch.einsum("phde,hex->phdx", spread, self._by_head(self.w_q))
         return c
-
-    def _apart(self, targets: slice) -> Tensor:
-        """v_i - o_j, [target, source, head, d]"""
-        return self.v.transpose(0, 1) - self.o[:, targets].transpose(0, 1)[:, None]
 
     def _inner(self, x: Tensor, w_v: Tensor, covariance: Tensor | None = None) -> Tensor:
         """x S W_Vᵀ with W_V split by head: [..., hidden] to [..., head, d]"""
@@ -203,7 +224,15 @@ class LayerJacobian(LinearisedLayer):
     def _check_covariance(self, covariance: Tensor | None) -> None:
         hidden = self.w_v.shape[1]
         if covariance is not None and covariance.shape != (hidden, hidden):
-            raise ValueError(f"expected a covariance [hidden={hidden}, hidden], got {list(covariance.shape)}")
+            raise ValueError(
+                f"expected a covariance [hidden={hidden}, hidden], got {list(covariance.shape)}"
+            )
+
+
+def _form(z: Tensor, q: Tensor) -> Tensor:
+    """z Q zᵀ over heads and their dimensions, [target, source]."""
+    z = z.flatten(2)
+    return ((z @ q.flatten(3).flatten(1, 2)) * z).sum(-1)
 
 
 def _times(x: Tensor, covariance: Tensor | None) -> Tensor:

@@ -1,6 +1,5 @@
 """A model's layers as functions of one hidden state, so that any of them can be run alone."""
 
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_inputs, check_precision
-from .hooks import hidden_state, record, removed_after, resolve
+from .hooks import hidden_state, hooked, record, resolve
 from .jacobian import LayerJacobian
 from .models import Inputs
 from .post_ln import is_covered, score_bias
@@ -48,9 +47,13 @@ class LayerStack:
         """
         state = self.states[layer] if hidden is None else hidden
         weights = self.states[layer].dtype
-        output = self.outputs[layer] if hidden is None else self.run(layer, state[None].to(weights))[0]
+        output = (
+            self.outputs[layer] if hidden is None else self.run(layer, state[None].to(weights))[0]
+        )
         bias = score_bias(self.layers[layer], *self.arguments[layer])
-        return LayerJacobian(self.layers[layer], state, self.attention_mask, score_bias=bias, output=output)
+        return LayerJacobian(
+            self.layers[layer], state, self.attention_mask, score_bias=bias, output=output
+        )
 
 
 @torch.no_grad()
@@ -71,34 +74,30 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     inputs, tokens = check_inputs(model, inputs)
     layers, shared = _layers(model)
     check_precision(model)
-    if any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
-        raise ValueError("expected a model as it was before torch.compile, got a compiled one, which may run no hook")
+    if any(
+        hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()
+    ):
+        raise ValueError(
+            "expected a model as it was before torch.compile, got a compiled one, which may run no hook"
+        )
     names: list[str] = []
     states: list[Tensor] = []
     outputs: list[Tensor] = []
     arguments: list[tuple[tuple, dict[str, Any]]] = []
-    caller, name_of = threading.get_ident(), {module: name for name, module in layers.items()}
 
-    def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
-        # another thread measures on the same model; it may meet this hook half attached, and then gives no kwargs
-        if threading.get_ident() != caller:
-            return
-        kwargs = dict(kwargs or {})
-        hidden, *rest = args if args else [kwargs.pop("hidden_states")]
-        names.append(name_of[layer])
+    def before(name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        kwargs = dict(kwargs)
+        hidden, *rest = args or [kwargs.pop("hidden_states")]
+        names.append(name)
         states.append(hidden.detach().clone())
         arguments.append((tuple(rest), kwargs))
 
-    def after(_layer: nn.Module, _args: tuple, output: Any) -> None:
-        if threading.get_ident() == caller:
-            hidden = hidden_state(output)
-            assert hidden is not None
-            outputs.append(hidden.detach().clone())
+    def after(_name: str, _args: tuple, output: Any) -> None:
+        hidden = hidden_state(output)
+        assert hidden is not None
+        outputs.append(hidden.detach().clone())
 
-    with removed_after() as handles:
-        for layer in layers.values():
-            handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(layer.register_forward_hook(after))
+    with hooked(layers, before, after):
         model(**inputs)
     if set(names) != set(layers) or not (shared or names == list(layers)):
         raise ValueError(
@@ -106,7 +105,11 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
             f"{list(Counter(names).values())} times; a layer whose forward is called directly is hidden "
             "from hooks; noise_response works on any site that runs"
         )
-    if any(hasattr(value, "get_seq_length") for args, kwargs in arguments for value in (*args, *kwargs.values())):
+    if any(
+        hasattr(value, "get_seq_length")
+        for args, kwargs in arguments
+        for value in (*args, *kwargs.values())
+    ):
         raise ValueError(
             f"expected layers that keep no cache, those of {type(model).__name__} fill one in each run and would "
             "find it when they run again; noise_response works on any site"
@@ -122,7 +125,9 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     mask = inputs.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
     ran = [layers[name.partition("[")[0]] for name in names]
-    return LayerStack(names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask)
+    return LayerStack(
+        names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask
+    )
 
 
 def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:
@@ -136,7 +141,11 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     number = next((number for number, name in enumerate(stack.names, 1) if name in names), None)
     if number is None and not run:
         (value,) = (trace[name] for name in trace)
-        number = 0 if value.shape[1:] == stack.states[0].shape and torch.equal(value[0], stack.states[0]) else None
+        number = (
+            0
+            if value.shape[1:] == stack.states[0].shape and torch.equal(value[0], stack.states[0])
+            else None
+        )
     if number is None or number == len(stack.layers):
         raise ValueError(
             f"expected a site whose output enters a layer, got {inject!r}; "
@@ -150,9 +159,15 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
     config: Any = model.config
     depth = getattr(config, "num_hidden_layers", None)
     for name, modules in model.named_modules():
-        if isinstance(modules, nn.ModuleList) and len(modules) == depth and not hasattr(config, "num_hidden_groups"):
+        if (
+            isinstance(modules, nn.ModuleList)
+            and len(modules) == depth
+            and not hasattr(config, "num_hidden_groups")
+        ):
             return {f"{name}.{number}": module for number, module in enumerate(modules)}, False
-    if found := {name: module for name, module in model.named_modules() if name and is_covered(module)}:
+    if found := {
+        name: module for name, module in model.named_modules() if name and is_covered(module)
+    }:
         return found, True
     raise ValueError(
         f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} has none; "

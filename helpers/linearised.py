@@ -30,24 +30,36 @@ class LinearisedLayer:
         output: Tensor | None = None,
     ):
         if hidden.ndim != 2:
-            raise ValueError(f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; pass hidden[0]")
+            raise ValueError(
+                f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; pass hidden[0]"
+            )
         if hidden.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"expected hidden in float32 or float64, got {hidden.dtype}; call hidden.float()")
+            raise ValueError(
+                f"expected hidden in float32 or float64, got {hidden.dtype}; call hidden.float()"
+            )
         parts = layer_parts(layer)
 
         def weights(part: str) -> tuple[Tensor, Tensor]:
             linear = parts[part]
-            bias = linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias
+            bias = (
+                linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias
+            )
             return linear.weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
 
         self.number_of_heads = parts["heads"]
         (self.w_q, b_q), (self.w_k, b_k), (self.w_v, b_v) = map(weights, ("query", "key", "value"))
-        (self.w_o, b_o), (self.w_1, b_1), (self.w_2, b_2) = map(weights, ("attention_output", "up", "down"))
+        (self.w_o, b_o), (self.w_1, b_1), (self.w_2, b_2) = map(
+            weights, ("attention_output", "up", "down")
+        )
         if hidden.shape[1] != self.w_q.shape[1]:
-            raise ValueError(f"expected hidden [seq, hidden={self.w_q.shape[1]}], got {list(hidden.shape)}")
+            raise ValueError(
+                f"expected hidden [seq, hidden={self.w_q.shape[1]}], got {list(hidden.shape)}"
+            )
 
         scale = (self.w_q.shape[0] // self.number_of_heads) ** -0.5
-        self.q = self._split(hidden @ self.w_q.T + b_q) * scale  # [head, seq, d], with the 1/√d taken in
+        self.q = (
+            self._split(hidden @ self.w_q.T + b_q) * scale
+        )  # [head, seq, d], with the 1/√d taken in
         self.k = self._split(hidden @ self.w_k.T + b_k)
         self.v = self._split(hidden @ self.w_v.T + b_v)
         self.w_q = self.w_q * scale  # so that q = x W_Qᵀ everywhere below
@@ -63,7 +75,9 @@ class LinearisedLayer:
             scores = scores.masked_fill(attention_mask == 0, -math.inf)
         self.a = scores.softmax(-1)  # [head, target, source]
         self.o = self.a @ self.v
-        y, self.norm_1 = layer_norm(parts["attention_norm"], self._join(self.o) @ self.w_o.T + b_o + hidden)
+        y, self.norm_1 = layer_norm(
+            parts["attention_norm"], self._join(self.o) @ self.w_o.T + b_o + hidden
+        )
         inner, self.slope = with_slope(parts["activation"], y @ self.w_1.T + b_1)
         out, self.norm_2 = layer_norm(parts["output_norm"], inner @ self.w_2.T + b_2 + y)
         check_output(layer, out, _run(layer, hidden, attention_mask) if output is None else output)
@@ -87,7 +101,10 @@ class LinearisedLayer:
         s = s.mul_(self.a[:, None])
         s -= self.a[:, None] * s.sum(-1, keepdim=True)
         o = torch.einsum("hrji,hid->rhjd", s, self.v) + torch.einsum("hji,rhid->rhjd", self.a, v)
-        y = norm_jvp(self.norm_1, torch.addmm(t.flatten(0, 1), self._join(o).flatten(0, 1), self.w_o.T).view_as(t))
+        y = norm_jvp(
+            self.norm_1,
+            torch.addmm(t.flatten(0, 1), self._join(o).flatten(0, 1), self.w_o.T).view_as(t),
+        )
         inner = (y @ self.w_1.T).mul_(self.slope)
         z = torch.addmm(y.flatten(0, 1), inner.flatten(0, 1), self.w_2.T).view_as(t)
         return norm_jvp(self.norm_2, z).view(tangents.shape)
@@ -97,7 +114,9 @@ class LinearisedLayer:
         """Jᵀ·c: which input movement the output reading `cotangents` sees; [..., seq, hidden] to the same."""
         c = norm_vjp(self.norm_2, self._batch(cotangents))
         inner = (c @ self.w_2).mul_(self.slope)
-        g = norm_vjp(self.norm_1, torch.addmm(c.flatten(0, 1), inner.flatten(0, 1), self.w_1).view_as(c))
+        g = norm_vjp(
+            self.norm_1, torch.addmm(c.flatten(0, 1), inner.flatten(0, 1), self.w_1).view_as(c)
+        )
         o = self._split(g @ self.w_o)
         s = torch.einsum("rhjd,hid->hrji", o, self.v).mul_(self.a[:, None])
         s -= self.a[:, None] * s.sum(-1, keepdim=True)
@@ -117,7 +136,9 @@ class LinearisedLayer:
     def _batch(self, vectors: Tensor) -> Tensor:
         shape = self.norm_1[0].shape
         if vectors.shape[-2:] != shape:
-            raise ValueError(f"expected [..., seq={shape[0]}, hidden={shape[1]}], got {list(vectors.shape)}")
+            raise ValueError(
+                f"expected [..., seq={shape[0]}, hidden={shape[1]}], got {list(vectors.shape)}"
+            )
         return vectors.reshape(-1, *shape)
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .labels import LABELS, TICKS, TITLE, log_ticks, say, set_fonts, wrapped
+from .labels import LABELS, STYLE, log_ticks, wrapped
 from .plots import COLOURS
 from .values import numbers
 
 MARKERS = "osD^vPX*"  # of lines
 
 
+@mpl.rc_context(STYLE)
 def curves(
     x,
     lines: Mapping[str, object],
@@ -29,11 +32,13 @@ def curves(
 ) -> Figure:
     """Lines over `x`: each value of `lines` is y, or (y, low, high) for a line with its interval.
 
-    `x` is one sequence for all lines, or a mapping with one for each. `log` names the logarithmic axes ("", "x", "y" or
-    "xy"); `reference` draws a dashed horizontal line; `ordered` gives lines that have an order, such as layers, colours
-    from dark to light. Raises `ValueError` for a line that has not one value for each place.
+    `x` is one sequence for all lines, or a mapping with one for each. `log` names the logarithmic
+    axes ("", "x", "y" or "xy"); `reference` draws a dashed horizontal line; `ordered` gives lines
+    that have an order, such as layers, colours from dark to light. Raises `ValueError` for a line
+    that has not one value for each place.
 
-    >>> figure = curves([1, 2], {"a": [1, 2], "b": ([1, 1], [0, 0], [2, 2])}, xlabel="layer", ylabel="share")
+    >>> lines = {"a": [1, 2], "b": ([1, 1], [0, 0], [2, 2])}
+    >>> figure = curves([1, 2], lines, xlabel="layer", ylabel="share")
     >>> figure.axes[0].get_ylabel()
     'share'
     """
@@ -43,42 +48,40 @@ def curves(
     axes = figure.subplots()
     palette = sns.color_palette("colorblind")
     if ordered:
-        palette = mpl.colormaps[COLOURS](np.linspace(0, 0.9, max(len(lines), 1)))
+        palette = mpl.colormaps[COLOURS](np.linspace(0, 0.9, len(lines)))
     for number, (name, line) in enumerate(lines.items()):
-        y, *interval = (numbers(part) for part in (line if isinstance(line, tuple) else (line,)))
-        colour = palette[number % len(palette)]
+        y, *interval = map(numbers, line if isinstance(line, tuple) else (line,))
         if isinstance(x, Mapping) and name not in x:
             raise ValueError(f"expected x for each line, got none for {name!r}")
         places = x[name] if isinstance(x, Mapping) else x
-        if wrong := [part.shape for part in (y, *interval) if part.shape != (len(places),)]:
-            raise ValueError(f"expected {len(places)} values of {name!r}, one for each x, got {list(wrong[0])}")
+        for shape in {part.shape for part in (y, *interval)} - {(len(places),)}:
+            wanted = f"{len(places)} values of {name!r}, one for each x"
+            raise ValueError(f"expected {wanted}, got {list(shape)}")
+        colour = palette[number % len(palette)]
         marker = MARKERS[number % len(MARKERS)] if len(places) <= 30 else ""
         axes.plot(places, y, marker=marker, markersize=4, color=colour, label=name)
         if interval:
-            axes.fill_between(places, interval[0], interval[1], color=colour, alpha=0.2, linewidth=0)
+            low, high = interval
+            axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     if reference is not None:
-        axes.axhline(reference, color="0.4", linestyle="--", linewidth=1, label=reference_label or None)
-    if "x" in log:
-        axes.set_xscale("log")
-        log_ticks(axes.xaxis)
-    if "y" in log:
-        axes.set_yscale("log")
-        log_ticks(axes.yaxis)
+        label = reference_label or None
+        axes.axhline(reference, color="0.4", linestyle="--", linewidth=1, label=label)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.grid()
+    for name, axis in ("x", axes.xaxis), ("y", axes.yaxis):
+        if name in log:
+            axes.set(**{f"{name}scale": "log"})
+            log_ticks(axis, *axis.get_data_interval())
     if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    say(axes.set_title, title, TITLE)
-    say(axes.set_xlabel, xlabel, LABELS)
-    say(axes.set_ylabel, ylabel, LABELS)
-    axes.tick_params(labelsize=TICKS)
-    axes.grid(alpha=0.3)
     if len(lines) > 1 or reference_label:
-        legend = figure.legend(loc="outside right center", fontsize=TICKS, frameon=False)
-        set_fonts(legend.get_texts())
+        figure.legend(loc="outside right center")
     return figure
 
 
+@mpl.rc_context(STYLE)
 def small_multiples(
-    panels: Mapping[str, Mapping[str, tuple]],
+    data: pd.DataFrame,
     *,
     xlabel: str,
     ylabel: str,
@@ -87,42 +90,46 @@ def small_multiples(
     reference: float | None = None,
     across: int = 4,
 ) -> Figure:
-    """One small panel per entry, on the same axes: each of its lines is (x, y) or (x, y, low, high) with its interval.
+    """One small panel for each `panel` of a frame, on the same axes, with a line for each `line`.
 
-    A line has the same colour and marker in every panel that has one of its name. `log` makes y logarithmic,
-    `reference` draws a dashed horizontal line.
+    The other columns are `x`, `y`, `low` and `high`, the interval (NaN: none). `log` makes y
+    logarithmic, `reference` draws a dashed horizontal line.
 
-    >>> panels = {"commas": {"trained": ([1, 2], [1, 2])}, "names": {"trained": ([1, 2], [1, 2], [0, 1], [2, 3])}}
-    >>> len(small_multiples(panels, xlabel="depth", ylabel="reach").axes)
+    >>> rows = {"panel": ["commas", "names"], "line": "trained", "x": 1, "y": 1, "low": 0, "high": 2}
+    >>> len(small_multiples(pd.DataFrame(rows), xlabel="depth", ylabel="reach").axes)
     2
     """
-    across = min(across, len(panels))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(0.8 + 2.1 * across, 0.9 + 1.8 * down), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    palette, drawn = sns.color_palette("colorblind"), {}
-    for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
-        for name, (x, y, *limits) in lines.items():
-            style = {"color": palette[names.index(name) % 10], "marker": MARKERS[names.index(name) % len(MARKERS)]}
-            (drawn[name],) = axes.plot(x, y, markersize=3, linewidth=1, label=name, **style)
-            if limits:
-                axes.fill_between(x, *limits, color=style["color"], alpha=0.2, linewidth=0)
-        if reference is not None:
+    data = data.assign(panel=[wrapped(panel, 1.9, LABELS) for panel in data.panel])
+    grid = sns.FacetGrid(
+        data,
+        col="panel",
+        col_wrap=min(across, data.panel.nunique()),
+        hue="line",
+        hue_kws={"marker": MARKERS * 2},
+        palette="colorblind",
+        height=2.2,
+        aspect=1,
+        despine=False,
+    )
+    grid.map(_line_and_band, "x", "y", "low", "high")
+    grid.set_titles("{col_name}").set_axis_labels(xlabel, "")
+    for axes in grid.axes.flat:
+        axes.grid()
+        if reference is not None:  # grid.refline would draw it once more for the legend
             axes.axhline(reference, color="0.4", linestyle="--", linewidth=1)
-        say(axes.set_title, wrapped(panel, 1.9, LABELS), LABELS)
-        axes.tick_params(labelsize=TICKS)
-        axes.grid(alpha=0.3)
-    for number, axes in enumerate(grid):
-        axes.set_visible(number < len(panels))
-        if number + across >= len(panels):
-            say(axes.set_xlabel, xlabel, TICKS)
-            axes.tick_params(labelbottom=True)
     if log:
-        grid[0].set_yscale("log")
-        log_ticks(grid[0].yaxis)
+        grid.set(yscale="log")
+        log_ticks(axes.yaxis, data.y.min(), data.y.max())
+    figure, drawn = grid.figure, grid._legend_data
+    figure.set_layout_engine("constrained")
     columns = 4 if sum(map(len, drawn)) < 25 * across else 2
-    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=columns, fontsize=TICKS, frameon=False)
-    say(figure.suptitle, title, TITLE)
-    say(figure.supylabel, ylabel, LABELS)
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=columns)
+    figure.suptitle(title)
+    figure.supylabel(ylabel)
+    plt.close(figure)  # else a notebook shows it twice
     return figure
+
+
+def _line_and_band(x, y, low, high, **style) -> None:
+    plt.plot(x, y, markersize=3, linewidth=1, **style)
+    plt.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)

@@ -19,7 +19,9 @@ from transformers.utils import logging as transformers_logging
 from .values import same, shortened, whole
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published on the hub
+MINILM_SHA256 = (
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published on the hub
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,10 +57,14 @@ class Sentence:
                     return start
                 if not wanted.startswith(joined):
                     break
-        raise ValueError(f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}")
+        raise ValueError(
+            f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}"
+        )
 
 
-MARKS = re.compile("^(##|Ġ|▁)")  # how word pieces are marked: BERT's inner ones, RoBERTa's and XLM-R's first ones
+MARKS = re.compile(
+    "^(##|Ġ|▁)"
+)  # how word pieces are marked: BERT's inner ones, RoBERTa's and XLM-R's first ones
 Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 
@@ -86,7 +92,9 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     seed = whole(seed, "a seed", 0)
     source = _bundled_minilm() or MINILM if name == "minilm" else name
     tokenizer_source = source
-    if name == "bert-base-uncased" and not pretrained:  # architecture and vocabulary are known without the hub
+    if (
+        name == "bert-base-uncased" and not pretrained
+    ):  # architecture and vocabulary are known without the hub
         tokenizer_source = _bundled_minilm() or source
     try:
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
@@ -97,7 +105,9 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
                 model = _pretrained(source)
             else:
                 config = (
-                    AutoConfig.for_model("bert") if tokenizer_source != source else AutoConfig.from_pretrained(source)
+                    AutoConfig.for_model("bert")
+                    if tokenizer_source != source
+                    else AutoConfig.from_pretrained(source)
                 )
                 with torch.random.fork_rng(devices=[]):
                     torch.default_generator.manual_seed(seed)
@@ -138,7 +148,9 @@ def encode(tokenizer, text: str | tuple[str, str], pair: str | None = None) -> S
                 f"expected one sentence as a str, got {type(part).__name__}; encode sentences one at a time"
             )
         if not tokenizer.tokenize(part):
-            raise ValueError(f"expected a sentence, got {part[:40]!r}, which has no token; give at least one word")
+            raise ValueError(
+                f"expected a sentence, got {part[:40]!r}, which has no token; give at least one word"
+            )
     with _quiet():
         encoded = tokenizer(text, pair, return_tensors="pt")
     seq, limit = encoded["input_ids"].shape[1], tokenizer.model_max_length
@@ -147,7 +159,9 @@ def encode(tokenizer, text: str | tuple[str, str], pair: str | None = None) -> S
             f"expected at most {limit} tokens, the model's positions, got {seq} with the special tokens; "
             "shorten the text or split it into sentences"
         )
-    return Sentence(dict(encoded), tokenizer.convert_ids_to_tokens(encoded["input_ids"][0].tolist()))
+    return Sentence(
+        dict(encoded), tokenizer.convert_ids_to_tokens(encoded["input_ids"][0].tolist())
+    )
 
 
 def positions(model: nn.Module) -> int:
@@ -155,7 +169,9 @@ def positions(model: nn.Module) -> int:
 
     `sys.maxsize` for a model without a limit, such as T5, whose positions are relative.
     """
-    padding = next((m.padding_idx for n, m in model.named_modules() if n.endswith("position_embeddings")), None)
+    padding = next(
+        (m.padding_idx for n, m in model.named_modules() if n.endswith("position_embeddings")), None
+    )
     limit = getattr(model.config, "max_position_embeddings", None)
     return sys.maxsize if limit is None else limit - (0 if padding is None else padding + 1)
 
@@ -182,7 +198,9 @@ def _tokenizer(source: str | Path):
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         words = len(tokenizer) - len(tokenizer.all_special_tokens)
-        problem: object = "only special tokens" if words < 2 else None  # T5's knows the mark of a word's beginning too
+        problem: object = (
+            "only special tokens" if words < 2 else None
+        )  # T5's knows the mark of a word's beginning too
     except Exception as error:  # many kinds: each tokenizer has its own way to miss its files
         if not local:
             raise
@@ -199,13 +217,17 @@ def _pretrained(source: str | Path) -> nn.Module:
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise OSError(f"no safetensors in {str(source)!r}")  # transformers 4 would read a pickle
     try:
-        model, info = AutoModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+        model, info = AutoModel.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True
+        )
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"the weights of {str(source)!r} are damaged or do not fit its config.json; fetch or save them again: "
             f"{error}"
         ) from error
-    missing = {n for n, _ in model.named_parameters() if n in info["missing_keys"] and "pooler" not in n}
+    missing = {
+        n for n, _ in model.named_parameters() if n in info["missing_keys"] and "pooler" not in n
+    }
     if wrong := sorted(missing | {name for name in info["unexpected_keys"] if ".layer." in name}):
         raise ValueError(
             f"the weights of {str(source)!r} do not fit its config.json: {len(wrong)} are missing or not expected, "
@@ -217,7 +239,10 @@ def _pretrained(source: str | Path) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar and no warnings from transformers: what matters of them is raised here as an error."""
-    bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    bar, level = (
+        transformers_logging.is_progress_bar_enabled(),
+        transformers_logging.get_verbosity(),
+    )
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:

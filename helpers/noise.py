@@ -1,47 +1,20 @@
 """Noise injection: disturb one position at one site and watch every position at every later site."""
 
 import math
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache, partial
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .checks import check_inputs, check_precision
 from .hooks import edit, names, record, resolve
 from .models import Inputs
-from .values import same, shortened, whole
+from .result import PROGRESS, Influence, Sampling
+from .values import whole
 
-# a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form does not look at itself
-PROGRESS = partial(tqdm, leave=False, delay=2, disable=os.environ.get("TQDM_DISABLE") == "1")
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class NoiseResponse:
-    """Estimate of ‖∂h_site,target / ∂h_inject,position‖²_F: `.mean` and `.stderr` are [site, seq], dimensionless."""
-
-    mean: Tensor
-    stderr: Tensor
-    sites: list[str]
-    tokens: list[str]
-    inject: str
-    position: int
-    sigma: float
-    samples: int
-
-    def __repr__(self) -> str:
-        how = f"inject={self.inject!r}, position={self.position}, sigma={self.sigma:g}, samples={self.samples}"
-        size = f"{len(self.sites)} sites, {len(self.tokens)} tokens"
-        return f"NoiseResponse({size}, {how}: {shortened(' '.join(self.tokens))})"
-
-    def __eq__(self, other: object) -> bool:
-        return same(self, other)
 
 
 @torch.no_grad()
@@ -55,7 +28,7 @@ def noise_response(
     sigma: float = 0.01,
     samples: int = 100,
     seed: int = 0,
-) -> NoiseResponse:
+) -> Influence:
     """Add σε, ε ~ N(0, I), to the hidden state of one position at one site and measure ‖Δh‖²/σ² everywhere.
 
     One injection serves all observed sites. As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is ‖∂f/∂x‖²_F, the
@@ -63,7 +36,7 @@ def noise_response(
     of the hidden state. Sites that run before the injection get exactly 0. Each pass holds the clean row beside the
     noisy ones, so that both are rounded alike; the noise comes from a generator of its own, seeded with `seed`.
 
-    Returns a `NoiseResponse` with `.mean` and `.stderr` [observed site, seq]; the standard error is over samples and
+    Returns an `Influence` with `.values` and `.stderr` [observed site, seq, 1]; the standard error is over samples and
     NaN for a single one. Raises `ValueError` for a position outside the sentence, σ that is not positive and finite,
     samples < 1, a model in half precision, or a site whose hidden state is not [1, seq, hidden]; `SiteError` for an
     unknown or silent site.
@@ -71,23 +44,29 @@ def noise_response(
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
     >>> inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
-    >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*", samples=20).mean.shape
-    torch.Size([2, 3])
+    >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*", samples=20).values.shape
+    torch.Size([2, 3, 1])
     """
     inputs, tokens = check_inputs(model, inputs)
-    check_noise(sigma, samples, seed)
+    Sampling("noise", samples, seed, sigma)
     seq = len(tokens)
     hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word stands"
     position = whole(position, "a position", 0, seq - 1, hint)
     check_precision(model)
     site, *more = resolve(model, inject)
     if more:
-        raise ValueError(f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}")
-    sites = list(dict.fromkeys(name for pattern in names(observe) for name in resolve(model, pattern)))
+        raise ValueError(
+            f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}"
+        )
+    sites = list(
+        dict.fromkeys(name for pattern in names(observe) for name in resolve(model, pattern))
+    )
 
     @cache
     def noise(width: int) -> Tensor:  # drawn when the site first runs, which shows its width
-        return normal(torch.Generator().manual_seed(seed), (samples, width), next(model.parameters()))
+        return normal(
+            torch.Generator().manual_seed(seed), (samples, width), next(model.parameters())
+        )
 
     def disturb(part: slice, hidden: Tensor) -> Tensor:
         _check_hidden(site, hidden, seq)
@@ -105,19 +84,12 @@ def noise_response(
         for name in (site, *sites):
             _check_hidden(name, trace[name], seq)  # the trace complains about a site that ran twice
         changes = [trace[name][1:] - trace[name][:1] for name in sites]
-        energies.append(torch.stack([change.double().square().sum(-1) for change in changes], 1) / sigma**2)
-    mean, stderr = mean_and_stderr(torch.cat(energies))
-    return NoiseResponse(mean, stderr, sites, tokens, inject, position, sigma, samples)
-
-
-def check_noise(sigma: float, samples: int, seed: int = 0) -> None:
-    is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
-    if not (is_number and math.isfinite(sigma) and sigma > 0):
-        raise ValueError(
-            f"expected a positive, finite sigma in units of the hidden state, got {sigma!r}; 0.01 is a good start"
+        energies.append(
+            torch.stack([change.double().square().sum(-1) for change in changes], 1) / sigma**2
         )
-    whole(samples, "a number of samples", 1)
-    whole(seed, "a seed", 0)
+    mean, stderr = mean_and_stderr(torch.cat(energies)[..., None])
+    how = f"noise at {inject}, sigma={sigma:g}, samples={samples}"
+    return Influence(mean, stderr, sites, list(range(seq)), [position], tokens, how)
 
 
 def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -137,4 +109,6 @@ def _rows(value: Any, rows: int) -> Any:
 
 def _check_hidden(site: str, hidden: Tensor, seq: int) -> None:
     if hidden.ndim != 3 or hidden.shape[1] != seq:
-        raise ValueError(f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {list(hidden.shape)}")
+        raise ValueError(
+            f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {list(hidden.shape)}"
+        )

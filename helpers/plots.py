@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,7 +14,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .labels import LABELS, SMALL, TICKS, TITLE, inches, label_texts, log_ticks, say, set_fonts, wrapped
+from .labels import LABELS, SMALL, STYLE, TICKS, TITLE, inches, label_texts, log_ticks, wrapped
 from .values import numbers
 
 INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
@@ -21,6 +22,7 @@ COLOURS = "viridis"  # readable with any common colour vision
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@mpl.rc_context(STYLE)
 def heatmap(
     values,
     rows: Sequence[str] | None = None,
@@ -42,16 +44,13 @@ def heatmap(
     >>> heatmap([[1.0, 0.1], [0.2, 1.0]], ["a", "b"], log=True).axes[0].get_xlabel()
     'source'
     """
-    if _is_influence(values):
-        if len(values.layers) != 1:
-            raise ValueError(
-                f"expected the influence of one layer, got {len(values.layers)}; choose one, as in "
-                "heatmap(influence.values[0], influence.tokens), or draw all of them with layer_grid(influence)"
-            )
-        title = title or values.layers[0]
-        own_rows, own_columns = _tokens(values)
-        values, rows, columns = values.values[0], own_rows if rows is None else rows, columns or own_columns
-    rows, columns = label_texts(rows, "rows"), label_texts(rows if columns is None else columns, "columns")
+    if hasattr(values, "tokens") and len(values.sites) != 1:
+        raise ValueError(
+            f"expected the influence of one layer, got {len(values.sites)}; choose one, as in heatmap("
+            "influence.values[0], influence.tokens), or draw all of them with layer_grid(influence)"
+        )
+    values, rows, columns, names = _labelled(values, rows, columns)
+    title = title or "".join(names or "")
     side = max(len(rows), len(columns), 1)
     cell = max(0.14, min(9 / side, 0.3)) if side > 6 else 1.9 / side
     ticks = TICKS if cell >= 0.2 else SMALL
@@ -59,15 +58,26 @@ def heatmap(
     title = wrapped(title, cell * len(columns) + 1.4, TITLE)
     width = 1.4 + inches(rows, ticks) + cell * len(columns)
     height = 0.6 + inches(columns, ticks) + cell * len(rows) + 0.2 * title.count("\n")
-    figure = Figure(figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained")
+    figure = Figure(
+        figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained"
+    )
     axes = figure.subplots()
-    _draw(figure, [axes], [values], rows, columns, label, log, limits, ticks)
-    say(axes.set_title, title, TITLE)
-    say(axes.set_xlabel, xlabel, LABELS)
-    say(axes.set_ylabel, ylabel, LABELS)
+    _draw(
+        figure,
+        [axes],
+        values if values.ndim == 3 else values[None],
+        rows,
+        columns,
+        label,
+        log,
+        limits,
+        ticks,
+    )
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
+@mpl.rc_context(STYLE)
 def layer_grid(
     values,
     tokens: Sequence[str] | None = None,
@@ -86,16 +96,12 @@ def layer_grid(
     >>> len(layer_grid(np.ones((6, 2, 2)), ["a", "b"]).axes)  # six panels and the colour bar
     7
     """
-    columns = tokens
-    if _is_influence(values):
-        rows, own_columns = _tokens(values)
-        tokens, columns = (rows, own_columns) if tokens is None else (tokens, tokens)
-        names, values = list(values.layers) if names is None else names, values.values
-    values = numbers(values)
+    values, rows, columns, own_names = _labelled(values, tokens, what="tokens")
     if values.ndim != 3 or not values.size:
-        raise ValueError(f"expected values [layer, target, source], got {list(values.shape)}; one matrix: heatmap")
-    rows, columns = label_texts(tokens, "tokens"), label_texts(columns, "tokens")
-    names = [f"layer {number}" for number in range(len(values))] if names is None else label_texts(names, "names")
+        raise ValueError(
+            f"expected values [layer, target, source], got {list(values.shape)}; one matrix: heatmap"
+        )
+    names = label_texts(names or own_names or [f"layer {n}" for n in range(len(values))], "names")
     if len(names) != len(values):
         raise ValueError(f"expected {len(values)} panel names, one per layer, got {len(names)}")
     side = max(len(rows), len(columns))
@@ -105,19 +111,23 @@ def layer_grid(
     down = -(-len(values) // across)
     width = 1.5 + inches(rows, SMALL) + panel * across
     title = wrapped(title, width - 0.2, TITLE)
-    height = 0.8 + inches(columns, SMALL) + (cell * len(rows) + 0.3) * down + 0.2 * title.count("\n")
+    height = (
+        0.8 + inches(columns, SMALL) + (cell * len(rows) + 0.3) * down + 0.2 * title.count("\n")
+    )
     label = wrapped(label, (cell * len(rows) + 0.3) * down, LABELS)
-    figure = Figure(figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained")
+    figure = Figure(
+        figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained"
+    )
     panels = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
     _draw(figure, list(panels[: len(values)]), values, rows, columns, label, log, limits, SMALL)
     for number, axes in enumerate(panels):
         axes.set_visible(number < len(values))
         axes.tick_params(labelleft=number % across == 0, labelbottom=number + across >= len(values))
     for axes, name in zip(panels, names, strict=False):
-        say(axes.set_title, name, LABELS)
-    say(figure.suptitle, title, TITLE)
-    say(figure.supxlabel, "source", LABELS)
-    say(figure.supylabel, "target", LABELS)
+        axes.set_title(name, fontsize=LABELS)
+    figure.suptitle(title)
+    figure.supxlabel("source")
+    figure.supylabel("target")
     return figure
 
 
@@ -135,7 +145,9 @@ def save_figure(figure: Figure, name: str) -> Figure:
     folder = Path(os.environ.get("FIGURES_DIR") or checkout / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     drawn, file = BytesIO(), folder / f"{name}.png"
-    figure.savefig(drawn, dpi=120, metadata={"Software": None})  # no version, no date: the same numbers, the same bytes
+    figure.savefig(
+        drawn, dpi=120, metadata={"Software": None}
+    )  # no version, no date: the same numbers, the same bytes
     drawn.seek(0)
     if not (file.exists() and _same_picture(file, drawn)):
         file.write_bytes(drawn.getvalue())
@@ -172,61 +184,62 @@ def _texts(figure: Figure) -> str:
     if len(panels) == 1:
         parts[""] += parts.pop("Panels: ")
     said = {start: "; ".join(dict.fromkeys(filter(None, texts))) for start, texts in parts.items()}
-    return " ".join(". ".join(start + text.rstrip(".") for start, text in said.items() if text).split())
+    return " ".join(
+        ". ".join(start + text.rstrip(".") for start, text in said.items() if text).split()
+    )
+
+
+def _labelled(values, rows, columns=None, what="rows") -> tuple:
+    """Values [..., row, column] with their labels; an `Influence` brings its own, and its names."""
+    names = None
+    if hasattr(values, "tokens"):
+        every = range(len(values.tokens))
+        sides = (getattr(values, side, every) for side in ("targets", "sources"))
+        own_rows, own_columns = ([values.tokens[place] for place in side] for side in sides)
+        rows, columns = rows or own_rows, columns or rows or own_columns
+        values, names = values.values, values.sites
+    rows, columns = label_texts(rows, what), label_texts(columns or rows, "columns")
+    return numbers(values), rows, columns, names
 
 
 def _draw(
-    figure: Figure,
-    panels: Sequence[Axes],
-    matrices,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    label: str,
-    log: bool,
-    limits: tuple[float, float] | None,
-    ticksize: float,
+    figure: Figure, panels: Sequence[Axes], values, rows, columns, label, log, limits, ticksize
 ) -> None:
     """One matrix per panel, all on one colour scale with its bar."""
-    matrices = [numbers(matrix) for matrix in matrices]
-    for shape in {matrix.shape for matrix in matrices} - {(len(rows), len(columns))}:
-        expected = [len(rows), len(columns)]
-        raise ValueError(f"expected values {expected}, one label per row and column, got {list(shape)}")
-    norm = _norm(np.stack(matrices), log, limits)
-    for axes, matrix in zip(panels, matrices, strict=True):
-        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin if log else -np.inf, None))
+    expected = [len(rows), len(columns)]
+    if [len(panels), *expected] != list(values.shape):
+        got = list(values.shape[1:])
+        raise ValueError(f"expected values {expected}, one label per row and column, got {got}")
+    norm = _norm(values, log, limits)
+    for axes, matrix in zip(panels, values, strict=True):
+        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin if log else None, None))
         axes.pcolormesh(shown, cmap=COLOURS, norm=norm)
-        axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal")  # the first row on top
+        axes.set(
+            xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal"
+        )  # the first row on top
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90, fontsize=ticksize)
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=ticksize)
         axes.spines[:].set_visible(False)
-        set_fonts([*axes.get_xticklabels(), *axes.get_yticklabels()])
     aspect = max(20, 5 * figure.get_figheight())  # a bar as thin beside a tall grid
-    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=list(panels), fraction=0.05, pad=0.02, aspect=aspect)
-    bar.set_label(label, fontsize=LABELS)
+    scale = ScalarMappable(norm, COLOURS)
+    bar = figure.colorbar(
+        scale, ax=list(panels), label=label, fraction=0.05, pad=0.02, aspect=aspect
+    )
     if log:
-        log_ticks(bar.ax.yaxis, norm)
-    bar.ax.tick_params(labelsize=TICKS)
+        log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
 
 
 def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> Normalize:
     shown = values[np.isfinite(values) & (values > 0)] if log else values[np.isfinite(values)]
     if not len(shown):
         raise ValueError(f"expected finite{', positive' if log else ''} values to draw, got none")
-    if limits is not None and not (len(limits) == 2 and limits[0] < limits[1] and (limits[0] > 0 or not log)):
-        raise ValueError(f"expected limits (low, high){' above 0, for log' if log else ''}, got {limits}")
+    if limits is not None and not (
+        len(limits) == 2 and limits[0] < limits[1] and (limits[0] > 0 or not log)
+    ):
+        raise ValueError(
+            f"expected limits (low, high){' above 0, for log' if log else ''}, got {limits}"
+        )
     low, high = limits or (shown.min(), shown.max())
     if log:
         return LogNorm(low, high if high > low else 10 * low, clip=True)
     return Normalize(low, high if high > low else low + 1)
-
-
-def _is_influence(values: Any) -> bool:
-    return hasattr(values, "values") and hasattr(values, "tokens") and hasattr(values, "layers")
-
-
-def _tokens(influence: Any) -> tuple[list[str], list[str]]:
-    """The labels of an influence's rows and columns, where only some targets or sources were measured."""
-    every = range(len(influence.tokens))
-    chosen = (getattr(influence, name, None) for name in ("targets", "sources"))
-    rows, columns = ([influence.tokens[i] for i in (every if part is None else part)] for part in chosen)
-    return rows, columns

@@ -113,7 +113,9 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     hidden = parts["output_norm"].weight.shape[0]
     for part in LINEAR[:4]:
         if (shape := tuple(parts[part].weight.shape)) != (hidden, hidden):
-            raise ValueError(f"expected {part} of {kind} to be {hidden} x {hidden}, got {shape}; {INSTEAD}")
+            raise ValueError(
+                f"expected {part} of {kind} to be {hidden} x {hidden}, got {shape}; {INSTEAD}"
+            )
     _check(layer)
     return parts
 
@@ -125,7 +127,9 @@ def is_covered(layer: nn.Module) -> bool:
 
 def score_bias(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
     """What the layer's call adds to its attention scores besides the mask, [head, target, source]; MPNet does so."""
-    given = inspect.signature(layer.forward).bind(None, *args, **kwargs).arguments.get("position_bias")
+    given = (
+        inspect.signature(layer.forward).bind(None, *args, **kwargs).arguments.get("position_bias")
+    )
     return None if given is None else given[0]
 
 
@@ -154,7 +158,9 @@ def norm_vjp(norm: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
 def with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
     """φ(x) and φ'(x) of an elementwise activation, by reverse mode: each output depends on its own input alone."""
     with torch.inference_mode(False), torch.enable_grad():
-        x = x.clone().requires_grad_()  # a copy may have a gradient where a tensor of inference mode may not
+        x = (
+            x.clone().requires_grad_()
+        )  # a copy may have a gradient where a tensor of inference mode may not
         y = activation(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
     return y.detach(), slope
@@ -163,7 +169,9 @@ def with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
 def check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
     """Whatever else a layer might do (causal masks, rotary positions, an edit) shows in its output [seq, hidden]."""
     precision = max(torch.finfo(theirs.dtype).eps, torch.finfo(ours.dtype).eps)
-    close = theirs.shape == ours.shape and (theirs - ours).abs() <= 1e3 * precision * ours.abs().max()
+    close = (
+        theirs.shape == ours.shape and (theirs - ours).abs() <= 1e3 * precision * ours.abs().max()
+    )
     if not torch.as_tensor(close).all():  # a NaN is not close to anything
         raise ValueError(
             f"expected a post-LN layer's computation, {type(layer).__name__} gives another output (rotary positions, "
@@ -182,7 +190,9 @@ def _has(layer: nn.Module, names: Names | str) -> bool:
 def _check(layer: Any) -> None:
     kind = type(layer).__name__
     if layer.training:
-        raise ValueError("expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()")
+        raise ValueError(
+            "expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()"
+        )
     check_precision(layer)
     if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
         raise ValueError(
@@ -191,4 +201,6 @@ def _check(layer: Any) -> None:
         )
     attention = getattr(layer.attention, "self", None)
     if getattr(attention, "position_embedding_type", None) not in (None, "absolute"):
-        raise ValueError(f"expected absolute positions, {kind} adds relative ones to its scores; {INSTEAD}")
+        raise ValueError(
+            f"expected absolute positions, {kind} adds relative ones to its scores; {INSTEAD}"
+        )

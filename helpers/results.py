@@ -14,19 +14,27 @@ from .text import MarkedSentence
 LIMITS = ["mean", "low", "high"]
 
 
-def by_kind(maps: Sequence, chosen: Sequence[MarkedSentence], *, later: bool = False) -> dict[str, list]:
+def by_kind(
+    maps: Sequence, chosen: Sequence[MarkedSentence], *, later: bool = False
+) -> dict[str, list]:
     """`reach` of each kind of word in each sentence, from its [layer, token, token] influence (mean over pieces)."""
     found: dict[str, list] = {}
     for values, words in zip(maps, chosen, strict=True):
         matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
         for kind, sources in kinds.items():
-            found.setdefault(kind, []).append(reach(matrix, sources, words=kinds["all words"], later=later))
+            found.setdefault(kind, []).append(
+                reach(matrix, sources, words=kinds["all words"], later=later)
+            )
     return found
 
 
-def by_distance(maps: Sequence, chosen: Sequence[MarkedSentence], distances: Sequence[int]) -> dict[str, list]:
+def by_distance(
+    maps: Sequence, chosen: Sequence[MarkedSentence], distances: Sequence[int]
+) -> dict[str, list]:
     """`locality` at each distance and `mean_distance` of each sentence, [layer] each; influence summed over pieces."""
-    found: dict[str, list] = {f"distance {distance}": [] for distance in distances} | {"mean distance": []}
+    found: dict[str, list] = {f"distance {distance}": [] for distance in distances} | {
+        "mean distance": []
+    }
     for values, words in zip(maps, chosen, strict=True):
         matrix = words.matrix(values)
         for distance, share in zip(distances, locality(matrix, distances).T, strict=True):
@@ -52,10 +60,14 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
             "names": span_influence(matrix, words.spans, ~words.punctuation),
             "phrases": span_influence(matrix, words.phrases(), free),
             "names, content words": span_influence(matrix, words.spans, content),
-            "names over phrases": span_influence(matrix, words.spans, content, against=words.phrases()),
+            "names over phrases": span_influence(
+                matrix, words.spans, content, against=words.phrases()
+            ),
         }
         for kind in types:
-            spans = [span for span, its in zip(words.spans, words.types, strict=True) if its == kind]
+            spans = [
+                span for span, its in zip(words.spans, words.types, strict=True) if its == kind
+            ]
             pairs[f"names: {kind}"] = span_influence(matrix, spans, ~words.punctuation)
         for kind, pair in pairs.items():
             found.setdefault(kind, []).append(pair)
@@ -85,7 +97,11 @@ def results(
         if len(values) < 2:  # one sentence is not enough to resample: NaN
             values = np.concatenate([values, np.full_like(values, np.nan)])
             over = None if over is None else np.concatenate([over, np.full_like(over, np.nan)])
-        known = ~np.isnan(values).all(1) if over is None else ~(np.isnan(values) | np.isnan(over)).all(1)
+        known = (
+            ~np.isnan(values).all(1)
+            if over is None
+            else ~(np.isnan(values) | np.isnan(over)).all(1)
+        )
         mean, low, high = interval(values, over, comparisons=comparisons)
         enough = known.sum() > 1
         depth = len(mean)
@@ -117,11 +133,15 @@ def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     there and `path` stays as it is.
     """
     path = Path(path)
-    rows = rows.round({"depth": 3}).assign(**{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS})
+    rows = rows.round({"depth": 3}).assign(
+        **{name: rows[name].map("{:.4g}".format).astype(float) for name in LIMITS}
+    )
     if path.exists():
         old = pd.read_csv(path)
         mine = rows[["model", "text"]].drop_duplicates().apply(tuple, axis=1).tolist()
-        rows = pd.concat([old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True)
+        rows = pd.concat(
+            [old[~old[["model", "text"]].apply(tuple, axis=1).isin(mine)], rows], ignore_index=True
+        )
     rows = rows.sort_values(["model", "text"], kind="stable", ignore_index=True)
     rows.to_csv(Path(os.environ.get("FIGURES_DIR") or path.parent) / path.name, index=False)
     return rows

@@ -1,7 +1,6 @@
 """The two dumps of a model: its module tree, and the shape of everything that a forward pass puts out."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from .checks import check_inputs, check_model
-from .hooks import removed_after, tensors
+from .hooks import hooked, tensors
 from .models import Inputs
 from .values import whole
 
@@ -52,7 +51,11 @@ def module_tree(model: nn.Module) -> Table:
     1 torch.nn.modules.activation.GELU
     """
     check_model(model)
-    rows = [(name, f"{type(m).__module__}.{type(m).__qualname__}") for name, m in model.named_modules() if name]
+    rows = [
+        (name, f"{type(m).__module__}.{type(m).__qualname__}")
+        for name, m in model.named_modules()
+        if name
+    ]
     return Table(rows, ("module", "class"))
 
 
@@ -76,12 +79,9 @@ def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     depth = whole(depth, "a depth", 0)
     rows: list[tuple[str, torch.Size]] = []
 
-    def note(name: str, _module, _args, output) -> None:
+    def note(name: str, _args: tuple, output: Any) -> None:
         rows.extend((name + sub, tensor.shape) for sub, tensor in tensors(output))
 
-    with removed_after() as handles:
-        for name, module in model.named_modules():
-            if name.count(".") <= depth:
-                handles.append(module.register_forward_hook(partial(note, name)))
+    with hooked({n: m for n, m in model.named_modules() if n.count(".") <= depth}, after=note):
         model(**inputs)
     return Table(rows, ("output", "shape"))

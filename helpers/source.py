@@ -56,7 +56,9 @@ def show_source(obj) -> Source:
     file = name.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
     if top in sys.stdlib_module_names:
         return Source(code, file, line, "Python", platform.python_version())
-    return Source(code, file, line, top, str(getattr(importlib.import_module(top), "__version__", "")))
+    return Source(
+        code, file, line, top, str(getattr(importlib.import_module(top), "__version__", ""))
+    )
 
 
 def _class_in_a_cell(obj) -> tuple[list[str], int] | None:

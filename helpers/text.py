@@ -33,7 +33,9 @@ class MarkedSentence:
     spans: list[list[int]]  # word numbers of each name
     types: list[str]  # of each name, such as "person"
     register: str
-    pos: list[str] | None = None  # universal part of speech of each word; None when the text does not tell
+    pos: list[str] | None = (
+        None  # universal part of speech of each word; None when the text does not tell
+    )
 
     @property
     def punctuation(self) -> np.ndarray:
@@ -48,7 +50,9 @@ class MarkedSentence:
         """
         values = square(values)
         if (seq := len(self.sentence.tokens)) != values.shape[-1]:
-            raise ValueError(f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}")
+            raise ValueError(
+                f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}"
+            )
         places = [[0], *self.tokens, [values.shape[-1] - 1]] if special else self.tokens
         member = np.zeros((len(places), values.shape[-1]))
         for word, positions in enumerate(places):
@@ -64,9 +68,15 @@ class MarkedSentence:
         words, mark = self.words, self.punctuation
         last = max(np.flatnonzero(~mark), default=-1)  # no letter or digit comes after it
         final = np.arange(len(words)) > last
-        comma, stop = (np.array([word == sign for word in words], dtype=bool) for sign in (",", "."))
+        comma, stop = (
+            np.array([word == sign for word in words], dtype=bool) for sign in (",", ".")
+        )
         quotation = np.array([word in QUOTATION for word in words], dtype=bool)
-        closed = [p in CLOSED for p in self.pos] if self.pos else [word.lower() in FUNCTION for word in words]
+        closed = (
+            [p in CLOSED for p in self.pos]
+            if self.pos
+            else [word.lower() in FUNCTION for word in words]
+        )
         function = np.array(closed, dtype=bool) & ~mark
         masks = {
             "all words": np.ones(len(words), dtype=bool),
@@ -102,13 +112,13 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """
     if not isinstance(line, str):
         raise ValueError(f"expected a sentence as a str, got {type(line).__name__}")
-    parts = SPAN.split(line)  # plain, entity, type, plain, entity, type, ..., plain
-    types = parts[2::3]
-    del parts[2::3]
-    text, ends = "".join(parts), np.cumsum([len(part) for part in parts])
+    parts = SPAN.split(line)  # plain, words, type, plain, words, type, ..., plain
+    text, names = parts[0], []
+    for words, kind, plain in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        names.append((len(text), len(text) + len(words), kind))
+        text += words + plain
     if "[" in text or "]" in text:
         raise ValueError(f"expected every entity marked as [words|type], got {line!r}")
-    names = [(int(start), int(end), kind) for start, end, kind in zip(ends[:-1:2], ends[1::2], types, strict=True)]
     return annotated(text, names, None, register, tokenizer)
 
 
@@ -133,7 +143,11 @@ def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence
 
 
 def annotated(
-    text: str, names: Sequence[Annotation], pos: Sequence[Annotation] | None, register: str, tokenizer
+    text: str,
+    names: Sequence[Annotation],
+    pos: Sequence[Annotation] | None,
+    register: str,
+    tokenizer,
 ) -> MarkedSentence:
     """The sentence with what is known of its characters: which are a name, and of which part of speech they are."""
     if not getattr(tokenizer, "is_fast", False):
@@ -154,9 +168,13 @@ def annotated(
     parts = None
     if pos is not None:
         parts = ["X"] * len(places)
-        for start, end, kind in reversed(pos):  # where one word of the tokenizer holds several, the first one counts
+        for start, end, kind in reversed(
+            pos
+        ):  # where one word of the tokenizer holds several, the first one counts
             for word in between(start, end):
                 parts[word] = kind
     words = [text[first:stop].strip() for first, stop in places]
     spans, types = [between(start, end) for start, end, _ in names], [kind for *_, kind in names]
-    return MarkedSentence(encode(tokenizer, text), words, list(tokens.values()), spans, types, register, parts)
+    return MarkedSentence(
+        encode(tokenizer, text), words, list(tokens.values()), spans, types, register, parts
+    )

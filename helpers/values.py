@@ -37,21 +37,29 @@ def square(values: Any) -> np.ndarray:
     """Values [..., target, source] as an array of floats."""
     found = numbers(values)
     if found.ndim < 2 or found.shape[-1] != found.shape[-2] or not found.size:
-        raise ValueError(f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}")
+        raise ValueError(
+            f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}"
+        )
     return found
 
 
 def same(first: object, second: object) -> bool:
     """Whether two data objects of one class hold the same; tensors by their shape and numbers, NaN like NaN."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
-        alike = first.shape == second.shape and first.dtype == second.dtype and first.device == second.device
+        alike = (
+            first.shape == second.shape
+            and first.dtype == second.dtype
+            and first.device == second.device
+        )
         return alike and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
     if type(first) is not type(second):
         return False
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if is_dataclass(first) and is_dataclass(second):
-        return all(same(getattr(first, part.name), getattr(second, part.name)) for part in fields(first))
+        return all(
+            same(getattr(first, part.name), getattr(second, part.name)) for part in fields(first)
+        )
     return bool(first == second)
 
 

@@ -3,7 +3,6 @@
 import base64
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from helpers import (
     record,
     upstream_influence,
 )
-from helpers.explorer import KEPT_BYTES, MADE, NUMBERS
+from helpers.explorer import KEPT, MADE, NUMBERS
 
 module = __import__("sys").modules["helpers.explorer"]  # the name in the package is the function's
 
@@ -284,22 +283,16 @@ def test_switches_ask_for_no_numbers(seen, slow):
     assert seen._asked == asked and not slow.texts
 
 
-def test_what_is_kept_is_bounded_in_bytes(seen, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_BYTES", 20_000)
-    for length in range(1, 20):
-        turn(seen, text="word " * length)
-        assert sum(size for size, _ in seen._kept.values()) <= 20_000
-    assert_up_to_date(seen)
-    assert KEPT_BYTES <= 2**26
+def test_what_is_kept_is_bounded(seen):
+    assert seen._kept.cache_info().maxsize == KEPT
 
 
-def test_no_thread_outlives_its_work(seen):
+def test_no_thread_outlives_its_explorer(seen):
     turn(seen, text="A new one.")
-    for _ in range(100):
-        if not [t for t in threading.enumerate() if getattr(t, "_target", None) == seen._work]:
-            return
-        time.sleep(0.01)  # a thread that has said that it is done may not have ended
-    pytest.fail("a worker is left")
+    seen.close()
+    seen._worker.join(10)
+    assert not seen._worker.is_alive()
+    seen.settings = seen.settings | {"text": "A late message."}
 
 
 def test_running_the_cell_again_closes_its_explorer(model, minilm, monkeypatch):
@@ -311,12 +304,12 @@ def test_running_the_cell_again_closes_its_explorer(model, minilm, monkeypatch):
 
     monkeypatch.setattr(module, "get_ipython", Shell)
     one, two = (explorer(model, minilm[1], text="Hello.") for _ in range(2))
-    assert not one._closed and one._kept, "two in one cell live side by side"
+    assert not one._closed and one._kept.cache_info().currsize, "two in one cell live side by side"
     parent = {"metadata": {"cellId": "b"}, "header": {"msg_id": "2"}}
     other = explorer(model, minilm[1], text="Hello.")
     parent = {"metadata": {"cellId": "a"}, "header": {"msg_id": "3"}}
     again = explorer(model, minilm[1], text="Hello.")
-    assert one._closed and two._closed and not one._kept and not two._kept
+    assert one._closed and two._closed and not one._kept.cache_info().currsize and not two._kept.cache_info().currsize
     assert not other._closed and not again._closed
     assert [made for _, _, made in MADE if made in (one, two, other, again)] == [other, again]
 

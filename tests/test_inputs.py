@@ -80,7 +80,7 @@ def run(use, site):
 
 
 def influence(depth):
-    return SimpleNamespace(values=np.ones((depth, 1, 1)), tokens=["a"], layers=[f"layer {i}" for i in range(depth)])
+    return SimpleNamespace(values=np.ones((depth, 1, 1)), tokens=["a"], sites=[f"layer {i}" for i in range(depth)])
 
 
 def drawn(lines, x=(1, 2), **options):
@@ -159,7 +159,7 @@ BAD = [
     (lambda t: layer_influence(MODEL, IDS, layers=[]), r"expected one or more layers, each once, got \[\]"),
     (lambda t: layer_influence(MODEL, IDS, method="noise", sigma=-1), "positive, finite sigma .* got -1"),
     (lambda t: downstream_influence(MODEL, IDS, samples=0), "number of samples of at least 1, got 0"),
-    (lambda t: upstream_influence(MODEL, IDS, sigma=1), "unexpected keyword argument 'sigma'"),
+    (lambda t: upstream_influence(MODEL, IDS, sigma=1), "expected dtype and samples and seed for method 'vjp', got sigma"),
     (lambda t: downstream_influence(MODEL, IDS, inject=LAST), r"enters a layer, got .*1'.*\['encoder.layer.0'\]"),
     (lambda t: downstream_influence(MODEL, IDS, inject="nowhere"), "unknown site 'nowhere'; near names"),
     (lambda t: upstream_influence(MODEL, IDS, observe="pooler"), "expected one of the layers .* got 'pooler'"),

@@ -156,7 +156,7 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     assert len(sentence.tokens) == 5 and "[UNK]" not in sentence.tokens
     assert torch.equal(loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state)
     assert tokenizer.model_max_length == models.positions(model) <= 40
-    assert noise_response(loaded, sentence, position=1, observe="embeddings", samples=2).mean.shape == (1, 5)
+    assert noise_response(loaded, sentence, position=1, observe="embeddings", samples=2).values.shape == (1, 5, 1)
 
 
 def test_a_broken_tokenizer_is_refused_by_name(tmp_path, minilm):
@@ -212,7 +212,7 @@ def test_layers_that_fill_a_cache_whatever_is_asked_are_refused(ids):
     with pytest.raises(ValueError, match="expected layers that keep no cache, those of XLMModel .*noise_response"):
         layer_stack(model, ids)
     response = noise_response(model, ids, inject="layer_norm_emb", position=1, observe="layer_norm2.*", samples=3)
-    assert (response.mean > 0).all()
+    assert (response.values > 0).all()
 
 
 def test_relative_positions_have_no_limit():
@@ -220,4 +220,4 @@ def test_relative_positions_have_no_limit():
     model = transformers.T5EncoderModel(config).eval()
     long = {"input_ids": torch.randint(50, (1, 700), generator=torch.Generator().manual_seed(0))}
     response = noise_response(model, long, inject="encoder.embed_tokens", position=3, observe="encoder", samples=2)
-    assert response.mean.shape == (1, 700) and response.mean.isfinite().all() and response.mean[0, 3] > 0
+    assert response.values.shape == (1, 700, 1) and response.values.isfinite().all() and response.values[0, 3] > 0

@@ -34,9 +34,9 @@ def test_small_noise_estimates_the_jacobian(ids, mask):
     inputs = ids if mask is None else ids | {"attention_mask": torch.tensor([mask])}
     response = noise_response(model, inputs, position=2, observe=LAYERS, sigma=1e-6, samples=20_000)
     exact = jacobian_norms(model, inputs, 2)
-    z = (response.mean - exact) / response.stderr
+    z = (response.values[..., 0] - exact) / response.stderr[..., 0]
     assert z.abs().max() < 4 and z.abs().max() > 0.01
-    assert (response.stderr / exact).max() < 0.02  # tight enough for a factor of 1.1 to fail
+    assert (response.stderr[..., 0] / exact).max() < 0.02  # tight enough for a factor of 1.1 to fail
 
 
 def test_pairs_keep_their_segments(minilm, sentence):
@@ -58,21 +58,21 @@ def test_pairs_keep_their_segments(minilm, sentence):
     with edit(model, {"embeddings": move}), record(model, LAYERS) as moved:
         model(**pair.inputs)
     by_hand = torch.stack([(moved[s] - clean[s])[0].square().sum(-1) / 0.01 for s in clean])
-    assert torch.allclose(response.mean, by_hand.double(), rtol=1e-3)
+    assert torch.allclose(response.values[..., 0], by_hand.double(), rtol=1e-3)
 
 
 def test_one_injection_serves_all_sites_and_none_before_it(tiny, ids):
     response = noise_response(tiny, ids, inject="encoder.layer.0", position=1, observe=["embeddings", LAYERS])
     assert response.sites == ["embeddings", "encoder.layer.0", "encoder.layer.1"]
-    assert (response.mean[0] == 0).all()
+    assert (response.values[..., 0][0] == 0).all()
     others = [0, 2, 3, 4]
-    assert (response.mean[1, others] == 0).all() and response.mean[1, 1] == pytest.approx(8, rel=0.3)
-    assert (response.mean[2] > 0).all()
+    assert (response.values[..., 0][1, others] == 0).all() and response.values[..., 0][1, 1] == pytest.approx(8, rel=0.3)
+    assert (response.values[..., 0][2] > 0).all()
 
 
 def test_standard_error_is_that_of_repetitions(tiny, ids):
     runs = [noise_response(tiny, ids, position=1, observe=LAYERS, samples=30, seed=s) for s in range(100)]
-    spread = torch.stack([run.mean for run in runs]).std(0)
+    spread = torch.stack([run.values for run in runs]).std(0)
     claimed = torch.stack([run.stderr for run in runs]).mean(0)
     assert torch.allclose(spread, claimed, rtol=0.3)
 
@@ -81,10 +81,10 @@ def test_the_seed_decides_and_the_pass_size_does_not(ids, monkeypatch):
     model = tiny_bert(torch.float64)
     options = dict(position=1, observe=LAYERS, samples=17)
     first = noise_response(model, ids, **options, seed=3)
-    assert not torch.equal(first.mean, noise_response(model, ids, **options, seed=4).mean)
+    assert not torch.equal(first.values, noise_response(model, ids, **options, seed=4).values)
     monkeypatch.setattr(noise, "TOKENS_PER_PASS", 20)
     split = noise_response(model, ids, **options, seed=3)
-    assert torch.allclose(first.mean, split.mean, rtol=1e-9) and torch.allclose(first.stderr, split.stderr, rtol=1e-9)
+    assert torch.allclose(first.values, split.values, rtol=1e-9) and torch.allclose(first.stderr, split.stderr, rtol=1e-9)
 
 
 def test_one_sample_has_no_standard_error(tiny, ids):
@@ -109,9 +109,9 @@ def test_the_same_under_inference_mode(tiny, ids):
 def test_responses_compare_and_print_in_a_line(tiny, ids):
     first, same, other = (noise_response(tiny, ids, position=0, observe=LAYERS, samples=s) for s in (1, 1, 2))
     assert first.stderr.isnan().all() and first == same and first != other  # NaN is like NaN here
-    assert first != dataclasses.replace(first, mean=first.mean + 1) and first != dataclasses.replace(first, position=1)
-    how = "inject='embeddings', position=0, sigma=0.01, samples=1: 0 1 2 3 4"
-    assert repr(first) == f"NoiseResponse(2 sites, 5 tokens, {how})"
+    assert first != dataclasses.replace(first, values=first.values + 1) and first != dataclasses.replace(first, sources=[1])
+    how = "noise at embeddings, sigma=0.01, samples=1, 2 sites x 5 targets x 1 sources: 0 1 2 3 4"
+    assert repr(first) == f"Influence({how})"
 
 
 @pytest.mark.parametrize("disabled", [False, True])

@@ -136,8 +136,8 @@ def test_exact_against_autograd_as_the_model_called_it(kind, sizes):
     assert torch.allclose(up.values[0], through.square().sum((2, 3)), rtol=1e-9)
     for inject, layers in ((None, stack.names), (site, stack.names[1:] if mapped else stack.names)):
         down = downstream_influence(model, IDS, inject=inject, method="exact")
-        assert down.layers == layers
-        assert torch.allclose(down.values[-1], up.values[len(stack.names) - len(down.layers)], rtol=1e-9)
+        assert down.sites == layers
+        assert torch.allclose(down.values[-1], up.values[len(stack.names) - len(down.sites)], rtol=1e-9)
     assert snapshot(model) == before
 
 
@@ -166,7 +166,7 @@ def test_other_encoders_can_be_hooked_and_measured_by_noise(kind):
     assert trace[last].shape == (1, 4, 8) and not torch.equal(trace[last], changed[last])
     assert len(shape_table(model, IDS, depth=9)) > 20 and len(module_tree(model)) > 20
     response = noise_response(model, IDS, inject="embeddings", position=1, observe=layers, samples=20)
-    assert (response.mean[:, [0, 1, 3]] > 0).all() and response.stderr.isfinite().all()
+    assert (response.values[:, [0, 1, 3]] > 0).all() and response.stderr.isfinite().all()
     assert snapshot(model) == before
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
@@ -81,18 +82,6 @@ def test_other_scripts_take_a_font_that_has_them():
         assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == tokens
 
 
-def test_a_letter_that_no_font_has_is_a_number_and_said_once(monkeypatch):
-    labels._fonts_with.cache_clear()
-    monkeypatch.setattr(labels.fontManager, "ttflist", [])
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("default")
-        figure = layer_grid(np.ones((3, 2, 2)), ["中国", "a\u200db"], title="中国")
-        FigureCanvasAgg(figure).draw()
-    labels._fonts_with.cache_clear()
-    assert [str(warning.message)[:26] for warning in told] == ["no installed font has 中国, d"[:26]]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["U+4E2D  U+56FD", "a\u200db"]
-
-
 def test_an_influence_is_just_drawn(tiny, ids):
     found = layer_influence(tiny, ids)
     figure = layer_grid(found)
@@ -106,7 +95,7 @@ def test_an_influence_is_just_drawn(tiny, ids):
 
 def test_an_influence_of_chosen_sources_or_targets():
     values = torch.arange(1.0, 7.0).reshape(1, 3, 2)
-    found = SimpleNamespace(values=values, tokens=["a", "b", "c"], layers=["x"], sources=[2, 0], targets=[0, 1, 2])
+    found = SimpleNamespace(values=values, tokens=["a", "b", "c"], sites=["x"], sources=[2, 0], targets=[0, 1, 2])
     for figure in (heatmap(found), layer_grid(found)):
         assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["c", "a"]
         assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
@@ -237,17 +226,20 @@ def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
 
 
 def test_small_multiples_share_axes_colours_and_one_legend():
-    x, one, two = [1, 2, 3], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
-    panels = {
-        "first": {"a": (x, one), "b": (x, two, [2.0, 1.0, 0.5], [4.0, 3.0, 2.0])},
-        "second": {"b": (x, two)},
-        "too few": {"a": (x, [float("nan")] * 3)},
-    }
-    figure = small_multiples(panels, xlabel="depth", ylabel="reach", title="t", log=True, reference=1.0, across=2)
-    first, second, third, hidden = figure.axes
-    assert [axes.get_title() for axes in (first, second, third)] == list(panels) and not hidden.get_visible()
+    nan = float("nan")
+    rows = [
+        ("first", "a", [1.0, 2.0, 3.0], nan, nan),
+        ("first", "b", [3.0, 2.0, 1.0], [2.0, 1.0, 0.5], [4.0, 3.0, 2.0]),
+        ("second", "b", [3.0, 2.0, 1.0], nan, nan),
+        ("too few", "a", nan, nan, nan),
+    ]
+    names = ("panel", "line", "y", "low", "high")
+    data = pd.concat([pd.DataFrame(dict(zip(names, row, strict=True)) | {"x": [1, 2, 3]}) for row in rows])
+    figure = small_multiples(data, xlabel="depth", ylabel="reach", title="t", log=True, reference=1.0, across=2)
+    first, second, third = figure.axes
+    assert [axes.get_title() for axes in (first, second, third)] == ["first", "second", "too few"]
     assert first.lines[1].get_color() == second.lines[0].get_color() != first.lines[0].get_color()
-    assert len(first.collections) == 1 and first.get_yscale() == third.get_yscale() == "log"
+    assert len(first.collections) == 2 and first.get_yscale() == third.get_yscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert (first.get_xlabel(), second.get_xlabel(), third.get_xlabel()) == ("", "depth", "depth")
     assert second.lines[-1].get_linestyle() == "--" and figure.get_supylabel() == "reach"

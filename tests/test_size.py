@@ -31,7 +31,7 @@ FEW_CHUNKS = """
 stack = layer_stack(model, ids)
 J = LayerJacobian(stack.layers[0], stack.states[0])
 chunks = list(islice(J._chunks(), 2))
-J._chunks = lambda: iter(chunks)
+J._chunks = lambda *_: iter(chunks)
 """
 CALLS = {
     "noise_response": "noise_response(model, ids, position=1, observe='encoder.layer.*', samples=8)",
