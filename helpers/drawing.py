@@ -11,13 +11,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from .checks import check_inputs
+from .exact.layers import LayerStack, layer_stack
+from .exact.post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
+from .figures import COLOURS, described
 from .hooks import hooked, tensors
+from .inputs import check_inputs
 from .labels import STYLE
-from .layers import LayerStack, layer_stack
 from .models import Inputs
-from .plots import COLOURS, described
-from .post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 from .values import shortened, whole
 
 MIXES, ALONE, LINE, MARKED = (
@@ -36,14 +36,15 @@ def architecture(
 ) -> Figure:
     """Draw the model or, with `layer`, the inside of that layer; beside each arrow the shape of what passed there.
 
-    Shapes, [batch, token, number], are those of one pass of `inputs` through the model's own modules; widths and heads
-    are the weights'. Each layer drawn is checked to compute what is drawn. `mark` names what stands out in orange: in
-    the model "tokens", "embeddings", "hidden state", "layers", "attention", "feed-forward", "output"; in a layer
-    "hidden state", "attention", "query", "key", "value", "heads", "output projection", "residual", "add & LayerNorm",
+    Shapes, [batch, token, number], are those of one pass of `inputs` through the model's own
+    modules; widths and heads are the weights'. Each layer drawn is checked to compute what is
+    drawn. `mark` names what stands out in orange: in the model "tokens", "embeddings", "hidden
+    state", "layers", "attention", "feed-forward", "output"; in a layer "hidden state", "attention",
+    "query", "key", "value", "heads", "output projection", "residual", "add & LayerNorm",
     "feed-forward", "up", "activation", "down".
 
-    Raises `ValueError` for a layer that is not built as BERT's (`LayerJacobian` says which are), a layer number that
-    the model does not have, and an unknown mark.
+    Raises `ValueError` for a layer that is not built as BERT's (`LayerJacobian` says which are), a
+    layer number that the model does not have, and an unknown mark.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))

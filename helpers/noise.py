@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_inputs, check_precision
 from .hooks import edit, names, record, resolve
+from .inputs import check_inputs, check_precision
 from .models import Inputs
 from .result import PROGRESS, Influence, Sampling
 from .values import whole
@@ -31,15 +31,16 @@ def noise_response(
 ) -> Influence:
     """Add σε, ε ~ N(0, I), to the hidden state of one position at one site and measure ‖Δh‖²/σ² everywhere.
 
-    One injection serves all observed sites. As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is ‖∂f/∂x‖²_F, the
-    squared Frobenius norm of the Jacobian (Hutchinson's trace estimator, 1989, applied to JᵀJ); `sigma` is in units
-    of the hidden state. Sites that run before the injection get exactly 0. Each pass holds the clean row beside the
-    noisy ones, so that both are rounded alike; the noise comes from a generator of its own, seeded with `seed`.
+    One injection serves all observed sites. As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is
+    ‖∂f/∂x‖²_F, the squared Frobenius norm of the Jacobian (Hutchinson's trace estimator, 1989,
+    applied to JᵀJ); `sigma` is in units of the hidden state. Sites that run before the injection
+    get exactly 0. Each pass holds the clean row beside the noisy ones, so that both are rounded
+    alike; the noise comes from a generator of its own, seeded with `seed`.
 
-    Returns an `Influence` with `.values` and `.stderr` [observed site, seq, 1]; the standard error is over samples and
-    NaN for a single one. Raises `ValueError` for a position outside the sentence, σ that is not positive and finite,
-    samples < 1, a model in half precision, or a site whose hidden state is not [1, seq, hidden]; `SiteError` for an
-    unknown or silent site.
+    Returns an `Influence` with `.values` and `.stderr` [observed site, seq, 1]; the standard error
+    is over samples and NaN for a single one. Raises `ValueError` for a position outside the
+    sentence, σ that is not positive and finite, samples < 1, a model in half precision, or a site
+    whose hidden state is not [1, seq, hidden]; `SiteError` for an unknown or silent site.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))

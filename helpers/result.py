@@ -87,7 +87,7 @@ class Influence:
 
     def view(self, **options):
         """This influence to touch in a browser, without a kernel; as `helpers.view`."""
-        from .view import view
+        from .interactive import view
 
         return view(self, **options)
 

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .checks import check_inputs, check_model
 from .hooks import hooked, tensors
+from .inputs import check_inputs, check_model
 from .models import Inputs
 from .values import whole
 
@@ -63,8 +63,9 @@ def module_tree(model: nn.Module) -> Table:
 def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     """The shape of every tensor put out by the modules with at most `depth` dots in their name, in firing order.
 
-    Rows are (`name` or `name/sub`, torch.Size): `sub` is the index in a tuple or the key in a ModelOutput; the
-    model's own output has the empty name. Raises `ValueError` for inputs that are not one sentence.
+    Rows are (`name` or `name/sub`, torch.Size): `sub` is the index in a tuple or the key in a
+    ModelOutput; the model's own output has the empty name. Raises `ValueError` for inputs that are
+    not one sentence.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16))

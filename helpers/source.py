@@ -31,8 +31,9 @@ class Source:
 def show_source(obj) -> Source:
     """Live source of a class, function, method or module: of an installed package, or of your own script or notebook.
 
-    Returns a `Source` with `.code`, `.file` (relative to site-packages), `.line`, `.package` and `.version`.
-    Raises `TypeError` for an object without Python source: an instance, or something written in C.
+    Returns a `Source` with `.code`, `.file` (relative to site-packages), `.line`, `.package` and
+    `.version`. Raises `TypeError` for an object without Python source: an instance, or something
+    written in C.
 
     >>> from transformers.models.bert.modeling_bert import BertIntermediate
     >>> source = show_source(BertIntermediate.forward)

@@ -8,14 +8,19 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 HERE = Path(__file__).parent
-MATHJAX = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"  # one file, no fonts
+MATHJAX = (
+    Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"
+)  # one file, no fonts
 
 project, author, language = "BERT anatomy", "BERT anatomy contributors", "en"
 extensions = ["myst_nb"]
 myst_enable_extensions = ["dollarmath"]
 nb_execution_mode = "off"
 # the view is alive as html; a widget without its kernel is not
-nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None), ("html", "text/html", 5)]
+nb_mime_priority_overrides = [
+    ("html", "application/vnd.jupyter.widget-view+json", None),
+    ("html", "text/html", 5),
+]
 nb_ipywidgets_js = {}
 html_theme, html_title = "sphinx_book_theme", project
 html_theme_options = {"show_toc_level": 2, "use_download_button": False, "navbar_persistent": []}
@@ -23,7 +28,9 @@ html_context = {"default_mode": "auto"}  # light or dark as the reader's system 
 html_static_path, mathjax_path = [str(MATHJAX), "book.css"], MATHJAX.name
 html_css_files = ["book.css"]
 html_show_copyright = html_show_sphinx = html_use_index = html_copy_source = False
-html_show_search_summary = False  # it fetches pages, which a browser refuses to those opened from a folder
+html_show_search_summary = (
+    False  # it fetches pages, which a browser refuses to those opened from a folder
+)
 
 
 def outputs(document):
@@ -47,7 +54,11 @@ def describe_figures(app, tree):
     """Give each figure the text that `save_figure` left beside it."""
     if (HERE / f"{app.env.docname}.ipynb").exists():
         figures = [output for output in outputs(app.env.docname) if "image/png" in output.data]
-        images = [image for image in tree.findall(nodes.image) if image.parent.get("mime_type") == "image/png"]
+        images = [
+            image
+            for image in tree.findall(nodes.image)
+            if image.parent.get("mime_type") == "image/png"
+        ]
         for figure, image in zip(figures, images, strict=True):
             image["alt"] = figure.metadata.get("image/png", {}).get("alt", "")
 

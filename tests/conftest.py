@@ -30,9 +30,17 @@ def browser():
 
 def tiny_bert(dtype=torch.float32, **config):
     """A random BertModel with weights large enough for its attention and its GELU to be far from linear."""
-    settings = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, vocab_size=50)
+    settings = dict(
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=16,
+        vocab_size=50,
+    )
     torch.manual_seed(0)
-    model = BertModel(BertConfig(**settings | {"max_position_embeddings": 40, "initializer_range": 0.5} | config))
+    model = BertModel(
+        BertConfig(**settings | {"max_position_embeddings": 40, "initializer_range": 0.5} | config)
+    )
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.to(dtype).eval().requires_grad_(False)

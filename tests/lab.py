@@ -55,7 +55,8 @@ def chromium():
     network = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb", network]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb", network],
         )
         yield browser
         browser.close()
@@ -69,7 +70,9 @@ def jupyterlab(notebook, folder, theme="JupyterLab Light"):
     shutil.copy(notebook, root)
     token = secrets.token_hex(16)
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    environment |= {name: str(folder / path) for name, path in FOLDERS.items()} | {"JUPYTER_TOKEN": token}
+    environment |= {name: str(folder / path) for name, path in FOLDERS.items()} | {
+        "JUPYTER_TOKEN": token
+    }
     for path in FOLDERS.values():
         (folder / path).mkdir(exist_ok=True)
     for name, values in (SETTINGS | {"apputils-extension/themes": {"theme": theme}}).items():
@@ -85,10 +88,19 @@ def jupyterlab(notebook, folder, theme="JupyterLab Light"):
         "--port=0",
         f"--notebook-dir={root}",
     ]
-    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly", "--allow-root"]
+    command += [
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+        "--allow-root",
+    ]
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     try:
         address = _address(server, folder)
@@ -123,11 +135,15 @@ def _address(server, folder, limit=60):
     while time.monotonic() - started < limit:
         assert server.poll() is None, (folder / "log").read_text()[-3000:]
         with contextlib.suppress(OSError, ValueError):
-            return json.loads((folder / "runtime" / f"jpserver-{server.pid}.json").read_text())["url"]
+            return json.loads((folder / "runtime" / f"jpserver-{server.pid}.json").read_text())[
+                "url"
+            ]
         time.sleep(0.1)
     raise TimeoutError((folder / "log").read_text()[-3000:])
 
 
 def _end_with_parent():
-    if sys.platform == "linux":  # however the tests end, the server gets SIGTERM (prctl PR_SET_PDEATHSIG)
+    if (
+        sys.platform == "linux"
+    ):  # however the tests end, the server gets SIGTERM (prctl PR_SET_PDEATHSIG)
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

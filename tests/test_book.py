@@ -10,14 +10,28 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-PAGES = ["index", *sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[0-9]*.ipynb"))]
+PAGES = [
+    "index",
+    *sorted(
+        str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[0-9]*.ipynb")
+    ),
+]
 pytestmark = pytest.mark.xdist_group("book")  # one process builds it
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book") / "html"
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(NOTEBOOKS), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        str(NOTEBOOKS),
+        str(folder),
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return folder
@@ -32,8 +46,15 @@ def opened(book, browser):
         contexts.append(browser.new_context(offline=True, **context))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else problems.append(r.url))
+        page.on(
+            "console", lambda line: problems.append(line.text) if line.type == "error" else None
+        )
+        page.on(
+            "request",
+            lambda r: (
+                None if r.url.startswith(("file:", "data:", "blob:")) else problems.append(r.url)
+            ),
+        )
         page.on("requestfailed", lambda request: problems.append(request.url))
         page.goto((book / f"{name}.html").as_uri())
         page.wait_for_function("() => !window.MathJax || window.MathJax.startup?.promise")
@@ -51,14 +72,20 @@ def test_every_page(opened, book, name):
     page = opened(name, viewport={"width": 390, "height": 800})
     assert page.locator(".bd-article h1").count() == 1
     images = page.locator(".bd-article img").all()
-    assert not [image.get_attribute("src") for image in images if not image.get_attribute("alt")], "without a text"
-    assert all(image.evaluate("image => image.decode().then(() => image.naturalWidth)") for image in images)
+    assert not [image.get_attribute("src") for image in images if not image.get_attribute("alt")], (
+        "without a text"
+    )
+    assert all(
+        image.evaluate("image => image.decode().then(() => image.naturalWidth)") for image in images
+    )
     formulas = page.locator(".bd-article .math")
     assert page.locator(".bd-article .math mjx-container > svg").count() == formulas.count()
     assert page.locator(".bd-article .math [data-mjx-error]").count() == 0
     for frame in page.locator(".bd-article iframe").all():
         frame.content_frame.locator('.bv[data-ready="ready"]').wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "a phone need not scroll the page sideways"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
+        "a phone need not scroll the page sideways"
+    )
     for link in page.locator("a[href]").evaluate_all("links => links.map(link => link.href)"):
         parts = urlsplit(link)
         if parts.scheme == "file":
@@ -73,7 +100,9 @@ def test_the_pages_hold_what_the_tests_above_look_for(opened):
     page = opened("07_exact_jacobian")
     assert page.locator(".bd-article .math mjx-container > svg").count() > 10
     assert page.locator(".bd-article img").count() >= 3
-    assert page.locator(".bd-article mjx-assistive-mml").count() > 10, "a screen reader gets the formulas too"
+    assert page.locator(".bd-article mjx-assistive-mml").count() > 10, (
+        "a screen reader gets the formulas too"
+    )
 
 
 def test_the_front_page_has_the_question_a_live_view_and_the_path(opened):
@@ -85,7 +114,9 @@ def test_the_front_page_has_the_question_a_live_view_and_the_path(opened):
     word = root.locator(".bv-sentence button").nth(1)
     word.hover()
     assert "'beijing' sends most to" in root.locator(".bv-hint").inner_text()
-    assert json.loads(root.get_attribute("data-state"))["selected"] == before, "a hover selects nothing"
+    assert json.loads(root.get_attribute("data-state"))["selected"] == before, (
+        "a hover selects nothing"
+    )
     word.click()
     assert json.loads(root.get_attribute("data-state"))["selected"][2] == 1
     root.locator('[data-layer="4"]').click()
@@ -93,12 +124,16 @@ def test_the_front_page_has_the_question_a_live_view_and_the_path(opened):
     links = "links => links.map(link => link.getAttribute('href'))"
     listed = page.locator(".bd-article table a").evaluate_all(links)
     contents = page.locator(".bd-sidebar-primary nav a").evaluate_all(links)
-    assert listed == [link for link in contents if "solutions" not in link], "the path, then further reading"
+    assert listed == [link for link in contents if "solutions" not in link], (
+        "the path, then further reading"
+    )
 
 
 def test_contents_next_and_previous_follow_the_path(opened):
     page = opened("index", viewport={"width": 1200, "height": 900})
-    contents = page.locator(".bd-sidebar-primary nav a").evaluate_all("links => links.map(link => link.href)")
+    contents = page.locator(".bd-sidebar-primary nav a").evaluate_all(
+        "links => links.map(link => link.href)"
+    )
     names = [unquote(link).rpartition("/html/")[2].removesuffix(".html") for link in contents]
     assert sorted(names) == PAGES[1:], "every notebook is in the contents, once"
     walked = []
@@ -129,4 +164,8 @@ def test_the_view_is_as_dark_as_the_page(opened, scheme):
     root = page.frame_locator("iframe").locator('.bv[data-ready="ready"]')
     root.wait_for()
     light = "e => Math.max(...getComputedStyle(e).color.match(/[0-9]+/g).slice(0, 3)) < 128"  # dark letters
-    assert root.evaluate(light) == page.locator(".bd-article p").first.evaluate(light) == (scheme == "light")
+    assert (
+        root.evaluate(light)
+        == page.locator(".bd-article p").first.evaluate(light)
+        == (scheme == "light")
+    )

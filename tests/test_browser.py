@@ -20,18 +20,29 @@ CELLS = {  # a cell each
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    )
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, folder / "explorer.ipynb")
     with jupyterlab(folder / "explorer.ipynb", folder) as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1300})
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
+        page.on(
+            "console",
+            lambda line: page.problems.append(line.text) if line.type == "error" else None,
+        )
         page.on(
             "request",
             lambda r: (
-                None if "//127.0.0.1" in r.url or r.url[:5] in ("data:", "blob:") else page.problems.append(r.url)
+                None
+                if "//127.0.0.1" in r.url or r.url[:5] in ("data:", "blob:")
+                else page.problems.append(r.url)
             ),
         )
         open_and_run(page, address)
@@ -44,9 +55,20 @@ def root(page):
     """Every test starts from the same sentence, layer and word, whatever came before."""
     root = page.locator(".jp-OutputArea-output .bv")
     root.wait_for()
-    ask(page, f"(setattr(seen, 'settings', seen.initial['settings'] | {{'text': {TEXT!r}}}), seen.wait(60))")
+    ask(
+        page,
+        f"(setattr(seen, 'settings', seen.initial['settings'] | {{'text': {TEXT!r}}}), seen.wait(60))",
+    )
     ask(page, "(setattr(seen, 'selected', (1, 2, 1)), seen.wait(60))")
-    shown(page, text=TEXT, selected=[1, 2, 1], method="exact", second="", direction="sends", drawing="map")
+    shown(
+        page,
+        text=TEXT,
+        selected=[1, 2, 1],
+        method="exact",
+        second="",
+        direction="sends",
+        drawing="map",
+    )
     return root
 
 
@@ -73,10 +95,14 @@ def test_a_sentence_is_typed_and_drawn(page, root, minilm):
     page.keyboard.press("Enter")
     shown(page, text="A dog ran home.")
     assert words(root).all_inner_texts() == ["[CLS]", "a", "dog", "ran", "home", "'.'", "[SEP]"]
-    expected = layer_influence(minilm[0], encode(minilm[1], "A dog ran home."), layers=[1]).values[0]
+    expected = layer_influence(minilm[0], encode(minilm[1], "A dog ran home."), layers=[1]).values[
+        0
+    ]
     for cell in (9, 17, 33):
         label = root.locator(f'[data-cell="{cell}"]').get_attribute("aria-label")
-        assert float(label.split(": ")[1]) == pytest.approx(float(expected[cell // 7, cell % 7]), rel=0.06)
+        assert float(label.split(": ")[1]) == pytest.approx(
+            float(expected[cell // 7, cell % 7]), rel=0.06
+        )
 
 
 def test_a_click_is_known_in_python_and_python_moves_the_view(page, root):
@@ -115,17 +141,27 @@ def test_through_all_layers_is_computed_when_it_is_asked_for(page, root):
     root.get_by_role("button", name="through all layers").click()
     shown(page, selected=["all", 2, 1])
     told = root.locator(".bv-told").inner_text()
-    assert told.startswith("through all layers: 'hello' (1st) sends most to") and "±" not in told, "exact by now"
+    assert told.startswith("through all layers: 'hello' (1st) sends most to") and "±" not in told, (
+        "exact by now"
+    )
 
 
 def test_the_notebooks_shortcuts_stay_away(page, root):
     """Typing after a click on a word: `dd` would delete the cell, `a` insert one."""
     before = page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
-    for place in (words(root).nth(2), root.locator('[data-cell="10"]'), root.locator('[data-layer="2"]')):
+    for place in (
+        words(root).nth(2),
+        root.locator('[data-cell="10"]'),
+        root.locator('[data-layer="2"]'),
+    ):
         place.click()
         for key in "ddabxm":
             page.keyboard.press(key)
-    assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == before == len(CELLS)
+    assert (
+        page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
+        == before
+        == len(CELLS)
+    )
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     assert shown(page)["selected"][0] == 3
@@ -134,7 +170,10 @@ def test_the_notebooks_shortcuts_stay_away(page, root):
 def test_bad_input_is_answered_and_the_last_picture_stays(page, root):
     box, alert = root.get_by_label("Sentence", exact=True), root.get_by_role("alert")
     height = root.bounding_box()["height"]
-    for text, told in (("", "Type at least one word."), ("word " * 70, "72 tokens; the view labels 1 to 64.")):
+    for text, told in (
+        ("", "Type at least one word."),
+        ("word " * 70, "72 tokens; the view labels 1 to 64."),
+    ):
         box.fill(text)
         alert.get_by_text(told).wait_for()
         assert (
@@ -152,8 +191,14 @@ def test_markup_chinese_and_emoji_stay_text(page, root):
     root.get_by_label("Sentence", exact=True).fill(typed)
     shown(page, text=typed)
     labels = words(root).all_inner_texts()
-    assert labels[1:4] == ["'<'₁", "script₁", "'>'₁"] and {"中", "国", "[UNK]₁"} & set(labels) >= {"中", "国"}
-    assert root.locator("b, script").count() == len(root.locator(".bv-bar b").all()) and "broken" not in page.title()
+    assert labels[1:4] == ["'<'₁", "script₁", "'>'₁"] and {"中", "国", "[UNK]₁"} & set(labels) >= {
+        "中",
+        "国",
+    }
+    assert (
+        root.locator("b, script").count() == len(root.locator(".bv-bar b").all())
+        and "broken" not in page.title()
+    )
 
 
 def test_method_samples_and_a_second_sentence(page, root):
@@ -176,7 +221,10 @@ def test_method_samples_and_a_second_sentence(page, root):
 
 
 def test_stop_ends_a_long_computation(page, root):
-    ask(page, "setattr(seen, 'settings', seen.settings | {'text': 'word ' * 60, 'method': 'jvp', 'samples': 300})")
+    ask(
+        page,
+        "setattr(seen, 'settings', seen.settings | {'text': 'word ' * 60, 'method': 'jvp', 'samples': 300})",
+    )
     root.get_by_role("button", name="stop").click()
     root.get_by_text("Stopped.").wait_for()
     assert root.get_attribute("data-ready") == "stopped" and words(root).count() == 8
@@ -219,15 +267,27 @@ def test_the_cell_runs_again_five_times_and_leaves_nothing(page, root):
         place.locator(".bv-sentence button").nth(2).click()
     assert place.locator(".bv").count() == 1
     wait_for(page, "not [t for t in threading.enumerate() if '_work' in t.name]")
-    made = "[e for _, _, e in __import__('sys').modules['helpers.explorer'].MADE]"
+    made = "[e for _, _, e in __import__('sys').modules['helpers.interactive._explorer'].MADE]"
     assert ask(page, f"len({made})") == "1" and ask(page, f"{made}[0] is seen") == "True"
     every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_kept')]"
-    assert ask(page, f"[bool(e._kept or e._model) for e in {every} if e is not seen].count(True)") == "0"
+    assert (
+        ask(page, f"[bool(e._kept or e._model) for e in {every} if e is not seen].count(True)")
+        == "0"
+    )
 
 
 def test_dark_theme(page, root):
-    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    back, ink = root.evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
-    assert max(map(int, re.findall(r"\d+", back)[:3])) < 80 and min(map(int, re.findall(r"\d+", ink)[:3])) > 150
-    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    back, ink = root.evaluate(
+        "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    )
+    assert (
+        max(map(int, re.findall(r"\d+", back)[:3])) < 80
+        and min(map(int, re.findall(r"\d+", ink)[:3])) > 150
+    )
+    page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
+    )

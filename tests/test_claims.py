@@ -8,12 +8,22 @@ from helpers import check, claims
 
 
 def test_each_statement_is_judged_and_said():
-    found = claims({"yes": np.bool_(True), "no": (torch.tensor(False), 0.12345), "later": lambda: (True, "as said")})
+    found = claims(
+        {
+            "yes": np.bool_(True),
+            "no": (torch.tensor(False), 0.12345),
+            "later": lambda: (True, "as said"),
+        }
+    )
     assert [claim.holds for claim in found] == [True, False, True]
-    assert str(found) == "✓ yes\n✗ no (0.123) – not for this input\n✓ later (as said)" == repr(found)
+    assert (
+        str(found) == "✓ yes\n✗ no (0.123) – not for this input\n✓ later (as said)" == repr(found)
+    )
 
 
-@pytest.mark.parametrize("value", [lambda: [][0], torch.ones(2), (1, 2, 3), math.nan > 0, lambda: 1 / 0, None])
+@pytest.mark.parametrize(
+    "value", [lambda: [][0], torch.ones(2), (1, 2, 3), math.nan > 0, lambda: 1 / 0, None]
+)
 def test_it_never_raises_and_never_holds_by_accident(value):
     (claim,) = claims({"odd": value})
     assert not claim.holds and "not for this input" in str(claim)

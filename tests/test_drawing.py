@@ -36,38 +36,55 @@ def test_the_shapes_are_those_that_hooks_record(tiny, ids):
     with record(tiny, sites.values()) as trace:
         output = tiny(**ids)
     drawn = shapes(architecture(tiny, ids, layer=1))
-    assert {name: drawn[name] for name in sites} == {name: str(list(trace[site].shape)) for name, site in sites.items()}
+    assert {name: drawn[name] for name in sites} == {
+        name: str(list(trace[site].shape)) for name, site in sites.items()
+    }
     assert set(drawn) == {*sites, "key out", "value out", "attention_output in"}
     whole = architecture(tiny, ids)
     assert shapes(whole) == {"ids": "[1, 5]"} | dict.fromkeys(
         ["first in", "norm out", "first out", "last out"], "[1, 5, 8]"
     )
-    assert f"pooler_output {list(output.pooler_output.shape)}" in said(whole) and "50 words, 40 positions" in said(
+    assert f"pooler_output {list(output.pooler_output.shape)}" in said(
         whole
-    )
+    ) and "50 words, 40 positions" in said(whole)
 
 
 def test_another_model_gives_another_drawing(ids):
-    other = tiny_bert(hidden_size=12, num_attention_heads=3, num_hidden_layers=4, intermediate_size=20)
+    other = tiny_bert(
+        hidden_size=12, num_attention_heads=3, num_hidden_layers=4, intermediate_size=20
+    )
     assert "4 layers of width 12, 3 heads each" in said(architecture(other, ids))
     figure = architecture(other, ids, layer=3)
-    assert shapes(figure)["up out"] == "[1, 5, 20]" and "12 → 20" in said(figure) and len(figure.axes[0].images) == 3
-    assert torch.tensor(figure.axes[0].images[0].get_array()).sum(1).tolist() == pytest.approx([1] * 5)
+    assert (
+        shapes(figure)["up out"] == "[1, 5, 20]"
+        and "12 → 20" in said(figure)
+        and len(figure.axes[0].images) == 3
+    )
+    assert torch.tensor(figure.axes[0].images[0].get_array()).sum(1).tolist() == pytest.approx(
+        [1] * 5
+    )
     other.config.hidden_size = 99  # what is drawn is read from the modules
     assert shapes(architecture(other, ids, layer=3)) == shapes(figure)
 
 
 @pytest.mark.parametrize("layer", [None, 0])
 def test_each_mark_changes_the_drawing_and_an_unknown_one_is_refused(tiny, ids, layer):
-    with pytest.raises(ValueError, match="expected marks from .*'attention'.*, got .'atention'") as error:
+    with pytest.raises(
+        ValueError, match="expected marks from .*'attention'.*, got .'atention'"
+    ) as error:
         architecture(tiny, ids, layer=layer, mark=["attention", "atention"])
     known = str(error.value).partition("[")[2].partition("]")[0].replace("'", "").split(", ")
-    assert len(known) == (7 if layer is None else 13) and all(f'"{name}"' in architecture.__doc__ for name in known)
+    assert len(known) == (7 if layer is None else 13) and all(
+        f'"{name}"' in architecture.__doc__ for name in known
+    )
     plain = colours(architecture(tiny, ids, layer=layer))
     for name in set(known) - {"hidden state", "residual"}:  # those two are arrows
         assert colours(architecture(tiny, ids, layer=layer, mark=name)) != plain, name
     for name in {"hidden state", "residual"} & set(known):
-        lines = [line.get_linewidth() for line in architecture(tiny, ids, layer=layer, mark=name).axes[0].lines]
+        lines = [
+            line.get_linewidth()
+            for line in architecture(tiny, ids, layer=layer, mark=name).axes[0].lines
+        ]
         assert len(set(lines)) > (2 if layer is None else 1), name
 
 
@@ -77,7 +94,10 @@ def test_every_covered_architecture_is_drawn_and_left_as_it_was(kind):
     before = snapshot(model)
     figures = [architecture(model, IDS), architecture(model, IDS, layer=1)]
     assert snapshot(model) == before
-    assert shapes(figures[0])["last out"] == "[1, 4, 8]" and shapes(figures[1])["down in"] == "[1, 4, 16]"
+    assert (
+        shapes(figures[0])["last out"] == "[1, 4, 8]"
+        and shapes(figures[1])["down in"] == "[1, 4, 16]"
+    )
     assert ("distance bias" in said(figures[1])) == (kind == "MPNet")
     assert ("share weights" in said(figures[0])) == kind.startswith("Albert")
     assert ("and mapped" in said(figures[0])) == (kind.startswith("Albert") or kind == "Electra")
@@ -85,7 +105,10 @@ def test_every_covered_architecture_is_drawn_and_left_as_it_was(kind):
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_computes_something_else_is_refused(kind):
-    model, inputs = build_kind(kind, REFUSED[kind][0]), {"input_ids": IDS["input_ids"]} if kind == "FNet" else IDS
+    model, inputs = (
+        build_kind(kind, REFUSED[kind][0]),
+        {"input_ids": IDS["input_ids"]} if kind == "FNet" else IDS,
+    )
     for layer in (None, 1):
         with pytest.raises(ValueError, match="expected") as error:
             architecture(model, inputs, layer=layer)
@@ -96,8 +119,16 @@ def test_bad_layers_and_models_with_a_head(tiny, ids):
     for layer in (2, -1, "0", True):
         with pytest.raises(ValueError, match="expected a layer.* from 0 to 1, got"):
             architecture(tiny, ids, layer=layer)
-    sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, vocab_size=50)
-    assert "logits [1, 4, 50]" in said(architecture(build("BertForMaskedLM", "BertConfig", sizes), IDS))
+    sizes = dict(
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=16,
+        vocab_size=50,
+    )
+    assert "logits [1, 4, 50]" in said(
+        architecture(build("BertForMaskedLM", "BertConfig", sizes), IDS)
+    )
 
 
 @pytest.mark.parametrize("layer", [None, 5])

@@ -20,9 +20,11 @@ from helpers import (
     record,
     upstream_influence,
 )
-from helpers.explorer import KEPT, MADE, NUMBERS
+from helpers.interactive._explorer import KEPT, MADE, NUMBERS
 
-module = __import__("sys").modules["helpers.explorer"]  # the name in the package is the function's
+module = __import__("sys").modules[
+    "helpers.interactive._explorer"
+]  # the name in the package is the function's
 
 
 def quiet(steps, desc):
@@ -61,12 +63,16 @@ def assert_up_to_date(seen):
     method = seen.settings["method"]
     options = {"exact": (), "jvp": ("samples",), "noise": ("samples", "sigma")}[method]
     options = {name: seen.settings[name] for name in options}
-    expected = layer_influence(seen._model, sentence, method=method, progress=quiet, **options).values
+    expected = layer_influence(
+        seen._model, sentence, method=method, progress=quiet, **options
+    ).values
     assert np.allclose(decoded(seen.data["values"], shape(seen)), expected, rtol=1e-5)
     layer = seen.selected[0]
     of = {"data": seen.data, "second": seen.second, ("through" if layer == "all" else "why"): {}}
     of["through" if layer == "all" else "why"] = seen.through if layer == "all" else seen.why
-    assert {json.dumps([seen.settings[name] for name in NUMBERS])} == {part["of"] for part in of.values()}
+    assert {json.dumps([seen.settings[name] for name in NUMBERS])} == {
+        part["of"] for part in of.values()
+    }
     if layer != "all":
         assert list(seen.why["layers"]) == [str(layer)]
 
@@ -89,7 +95,9 @@ def assert_up_to_date(seen):
 def test_what_is_set_is_shown(seen, changes):
     turn(seen, **changes)
     assert_up_to_date(seen)
-    assert (seen.data["stderr"] is None) == (seen.settings["method"] == "exact"), "sampled numbers have errors"
+    assert (seen.data["stderr"] is None) == (seen.settings["method"] == "exact"), (
+        "sampled numbers have errors"
+    )
 
 
 def test_paths_and_heads_are_those_of_the_selected_layer(seen):
@@ -108,8 +116,14 @@ def test_through_all_layers_is_exact_for_the_selected_word_and_sampled_beside(se
     assert seen.wait(60)
     values, errors = (decoded(seen.through[name], shape(seen)[1:]) for name in ("values", "stderr"))
     sentence = encode(seen._tokenizer, "Hello world!")
-    exact = downstream_influence(seen._model, sentence, method="exact", progress=quiet).values[-1].numpy()
-    again = upstream_influence(seen._model, sentence, method="exact", progress=quiet).values[0].numpy()
+    exact = (
+        downstream_influence(seen._model, sentence, method="exact", progress=quiet)
+        .values[-1]
+        .numpy()
+    )
+    again = (
+        upstream_influence(seen._model, sentence, method="exact", progress=quiet).values[0].numpy()
+    )
     assert np.allclose(exact, again, rtol=1e-4)
     line = (slice(None), 2) if direction == "sends" else (3, slice(None))
     assert np.allclose(values[line], exact[line], rtol=1e-4) and not errors[line].any()
@@ -122,7 +136,10 @@ def test_through_all_layers_is_exact_for_the_selected_word_and_sampled_beside(se
     ("changes", "told"),
     [
         ({"text": ""}, "Type at least one word."),
-        ({"text": "word " * 70}, "72 tokens; the view labels 1 to 64. Shorten it, or use layer_influence."),
+        (
+            {"text": "word " * 70},
+            "72 tokens; the view labels 1 to 64. Shorten it, or use layer_influence.",
+        ),
         ({"second": "word " * 70}, "72 tokens; the view labels 1 to 64."),
         ({"method": "noise", "sigma": 0}, "sigma"),
         ({"method": "noise", "sigma": -1}, "sigma"),
@@ -134,7 +151,11 @@ def test_through_all_layers_is_exact_for_the_selected_word_and_sampled_beside(se
 def test_an_error_keeps_the_last_picture_and_goes_with_the_next_good_input(seen, changes, told):
     before = seen.data
     turn(seen, **changes)
-    assert seen.status["state"] == "error" and told in seen.status["text"] and "trace" not in seen.status
+    assert (
+        seen.status["state"] == "error"
+        and told in seen.status["text"]
+        and "trace" not in seen.status
+    )
     assert seen.data is before
     turn(seen, text="Good again!", second="", method="exact", sigma=0.01, samples=20)
     assert_up_to_date(seen)
@@ -171,12 +192,19 @@ def test_a_click_on_the_sentence_before_this_one_does_no_harm(seen, wrong):
 
 
 ACTIONS = st.one_of(
-    st.fixed_dictionaries({"text": st.sampled_from(["", "One.", "One two.", "Two one two.", "w " * 70, "一 二"])}),
+    st.fixed_dictionaries(
+        {"text": st.sampled_from(["", "One.", "One two.", "Two one two.", "w " * 70, "一 二"])}
+    ),
     st.fixed_dictionaries({"second": st.sampled_from(["", " ", "One two.", "Three."])}),
     st.fixed_dictionaries(
-        {"method": st.sampled_from(["exact", "jvp", "noise"]), "samples": st.sampled_from([1, 2, 4])}
+        {
+            "method": st.sampled_from(["exact", "jvp", "noise"]),
+            "samples": st.sampled_from([1, 2, 4]),
+        }
     ),
-    st.fixed_dictionaries({"direction": st.sampled_from(["sends", "receives"]), "words": st.booleans()}),
+    st.fixed_dictionaries(
+        {"direction": st.sampled_from(["sends", "receives"]), "words": st.booleans()}
+    ),
     st.tuples(st.sampled_from([0, 1, "all"]), st.integers(0, 9), st.integers(0, 9)),
 )
 
@@ -184,7 +212,9 @@ ACTIONS = st.one_of(
 @given(st.lists(ACTIONS, min_size=2, max_size=8), st.lists(st.booleans(), min_size=8, max_size=8))
 @settings(max_examples=15, deadline=None)
 def test_no_stale_picture_after_any_sequence_of_inputs(minilm, actions, waits):
-    seen = explorer(tiny_bert(vocab_size=30522, max_position_embeddings=128), minilm[1], text="Hello world!")
+    seen = explorer(
+        tiny_bert(vocab_size=30522, max_position_embeddings=128), minilm[1], text="Hello world!"
+    )
     for action, wait in zip(actions, waits, strict=False):
         if isinstance(action, dict):
             seen.settings = seen.settings | action
@@ -205,7 +235,11 @@ class Slow:
     """Holds the first measurement until released, and counts how many run at once."""
 
     def __init__(self, experiment):
-        self.experiment, self.entered, self.release = experiment, threading.Event(), threading.Event()
+        self.experiment, self.entered, self.release = (
+            experiment,
+            threading.Event(),
+            threading.Event(),
+        )
         self.running = self.most = 0
         self.texts, self.finished = [], []
         self.__name__ = experiment.__name__
@@ -240,7 +274,9 @@ def test_one_measures_at_a_time_and_the_newest_input_wins(seen, slow):
     seen.settings = seen.settings | {"text": "one"}
     assert slow.entered.wait(20)
     threads = [
-        threading.Thread(target=lambda text=text: setattr(seen, "settings", seen.settings | {"text": text}))
+        threading.Thread(
+            target=lambda text=text: setattr(seen, "settings", seen.settings | {"text": text})
+        )
         for text in ("two", "three")
     ]
     for thread in threads:
@@ -309,7 +345,12 @@ def test_running_the_cell_again_closes_its_explorer(model, minilm, monkeypatch):
     other = explorer(model, minilm[1], text="Hello.")
     parent = {"metadata": {"cellId": "a"}, "header": {"msg_id": "3"}}
     again = explorer(model, minilm[1], text="Hello.")
-    assert one._closed and two._closed and not one._kept.cache_info().currsize and not two._kept.cache_info().currsize
+    assert (
+        one._closed
+        and two._closed
+        and not one._kept.cache_info().currsize
+        and not two._kept.cache_info().currsize
+    )
     assert not other._closed and not again._closed
     assert [made for _, _, made in MADE if made in (one, two, other, again)] == [other, again]
 
@@ -321,8 +362,14 @@ def test_its_html_is_its_last_state(seen):
     data, _ = seen._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data and "<iframe" in data["text/html"]
     state = seen.view().state
-    assert state["live"] is False and tuple(state["selected"]) == (0, 2, 1) and state["data"] == seen.data
-    assert set(state["why"]["layers"]) == {"0", "1"} and state["settings"]["direction"] == "receives"
+    assert (
+        state["live"] is False
+        and tuple(state["selected"]) == (0, 2, 1)
+        and state["data"] == seen.data
+    )
+    assert (
+        set(state["why"]["layers"]) == {"0", "1"} and state["settings"]["direction"] == "receives"
+    )
     json.loads(json.dumps(state))
 
 
@@ -334,7 +381,10 @@ def test_saving_a_page_sends_it(seen, monkeypatch):
 
 
 def test_hooks_of_other_cells_and_its_own_do_not_meet(seen, model):
-    with edit(model, {"encoder.layer.0": lambda h: h * 0}), record(model, "encoder.layer.*") as trace:
+    with (
+        edit(model, {"encoder.layer.0": lambda h: h * 0}),
+        record(model, "encoder.layer.*") as trace,
+    ):
         model(**encode(seen._tokenizer, "Something else.").inputs)
         turn(seen, text="Another one.")
     assert all(len(fired) == 1 for fired in trace.firings.values())
@@ -358,6 +408,12 @@ def test_a_layer_without_a_closed_form_is_measured_by_noise_and_tells_no_paths(s
     def refuse(*_):
         raise ValueError("no closed form")
 
-    monkeypatch.setattr(type(layer_stack(seen._model, encode(seen._tokenizer, "a"))), "jacobian", refuse)
+    monkeypatch.setattr(
+        type(layer_stack(seen._model, encode(seen._tokenizer, "a"))), "jacobian", refuse
+    )
     turn(seen, text="Another one.")
-    assert seen.status == {"state": "ready"} and seen.why["layers"]["1"] == {"paths": {}, "heads": None, "count": 0}
+    assert seen.status == {"state": "ready"} and seen.why["layers"]["1"] == {
+        "paths": {},
+        "heads": None,
+        "count": 0,
+    }

@@ -32,7 +32,11 @@ MODEL(**IDS, output_hidden_states=True)  # transformers leaves hooks of its own:
 
 
 def recorded_and_edited(model):
-    with record(model, LAYERS), edit(model, {"embeddings": lambda h: h}), record(model, "embeddings"):
+    with (
+        record(model, LAYERS),
+        edit(model, {"embeddings": lambda h: h}),
+        record(model, "embeddings"),
+    ):
         model(**IDS)
 
 
@@ -45,7 +49,9 @@ def every_derivative(model):
 CALLS = {
     "record and edit": recorded_and_edited,
     "shape_table": lambda model: shape_table(model, IDS),
-    "noise_response": lambda model: noise_response(model, IDS, position=1, observe=LAYERS, samples=2),
+    "noise_response": lambda model: noise_response(
+        model, IDS, position=1, observe=LAYERS, samples=2
+    ),
     "LayerJacobian": every_derivative,
     "layer exact": lambda model: layer_influence(model, IDS),
     "layer noise": lambda model: layer_influence(model, IDS, method="noise", samples=2),
@@ -102,7 +108,9 @@ def interrupted(call, at, error):
 
 
 @given(
-    st.sampled_from(sorted(CALLS)), st.floats(0, 1, exclude_max=True), st.sampled_from([KeyboardInterrupt, MemoryError])
+    st.sampled_from(sorted(CALLS)),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([KeyboardInterrupt, MemoryError]),
 )
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_interrupt_at_any_line_leaves_nothing_behind(lines, name, share, error):
@@ -160,7 +168,11 @@ def test_overlapping_blocks_end_in_any_order(order, runs_after):
     before, clean = snapshot(model), model(**IDS).last_hidden_state
     traces, blocks = [], []
     for number in range(6):
-        block = record(model, LAYERS) if number % 2 else edit(model, {"encoder.layer.0": lambda h: h + 0})
+        block = (
+            record(model, LAYERS)
+            if number % 2
+            else edit(model, {"encoder.layer.0": lambda h: h + 0})
+        )
         traces.append(block.__enter__())
         blocks.append(block)
     model(**IDS)
@@ -187,7 +199,9 @@ def test_two_threads_each_with_its_own_model():
 
     def work(number):
         for _ in range(20):
-            found[number].append(layer_influence(models[number], IDS, method="noise", samples=5).values)
+            found[number].append(
+                layer_influence(models[number], IDS, method="noise", samples=5).values
+            )
 
     threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
     before = [snapshot(model) for model in models]
@@ -197,4 +211,6 @@ def test_two_threads_each_with_its_own_model():
         thread.join()
     assert [snapshot(model) for model in models] == before
     for number in range(2):
-        assert len(found[number]) == 20 and all(torch.equal(values, alone[number]) for values in found[number])
+        assert len(found[number]) == 20 and all(
+            torch.equal(values, alone[number]) for values in found[number]
+        )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import (
+from helpers.statistics import (
     by_distance,
     by_kind,
     in_names,
@@ -49,7 +49,9 @@ def covers_one(values):
 
 def test_planted_locality():
     for n in LENGTHS:
-        planted = np.where(gaps(n) == 2, 3.0, 1.0)  # thrice the influence at distance 2, whatever the length
+        planted = np.where(
+            gaps(n) == 2, 3.0, 1.0
+        )  # thrice the influence at distance 2, whatever the length
         ratio = locality(planted, [1, 2, 3])
         assert ratio[1] / ratio[0] == pytest.approx(3) and ratio[0] == pytest.approx(ratio[2])
         # the shares of all distances are one
@@ -65,7 +67,12 @@ def test_planted_distance():
 
 
 def test_the_diagonal_never_counts():
-    for statistic in (mean_distance, outflow, lambda m: locality(m, [1, 2]), lambda m: span_ratio(m, [[1, 2, 3]])):
+    for statistic in (
+        mean_distance,
+        outflow,
+        lambda m: locality(m, [1, 2]),
+        lambda m: span_ratio(m, [[1, 2, 3]]),
+    ):
         quiet, loud = np.ones((9, 9)), np.ones((9, 9)) + 100 * np.eye(9)
         assert np.allclose(statistic(quiet), statistic(loud))
 
@@ -80,7 +87,9 @@ def test_planted_outflow():
 
 def test_planted_span():
     rng = np.random.default_rng(0)
-    fading = np.exp(-gaps(12) / 2.0) * rng.lognormal(sigma=0.01, size=(12, 12))  # strong locality is not a span
+    fading = np.exp(-gaps(12) / 2.0) * rng.lognormal(
+        sigma=0.01, size=(12, 12)
+    )  # strong locality is not a span
     assert span_ratio(fading, [[4, 5, 6]]) == pytest.approx(1, abs=0.03)
     planted = fading.copy()
     planted[4:7, 4:7] *= 2.5
@@ -125,15 +134,21 @@ def test_planted_reach():
     planted[1, :, 5] = 4.0  # word 5 sends four times as much, in layer 1
     word = np.arange(12) == 5
     ratio = reach_ratio(planted, word)
-    assert ratio[0] == pytest.approx(1) and 2.5 < ratio[1] < 4  # it is among those it is compared with
+    assert (
+        ratio[0] == pytest.approx(1) and 2.5 < ratio[1] < 4
+    )  # it is among those it is compared with
     assert reach_ratio(planted, ~word)[1] < 1
     assert reach_ratio(planted, np.ones(12, dtype=bool)) == pytest.approx(np.ones(2))
     planted[1, 6:, 5] = 1.0  # now only what comes before it hears it
-    assert reach_ratio(planted, word)[1] > 1.5 and reach_ratio(planted, word, later=True)[1] == pytest.approx(1)
+    assert reach_ratio(planted, word)[1] > 1.5 and reach_ratio(planted, word, later=True)[
+        1
+    ] == pytest.approx(1)
 
 
 def test_reach_is_matched_for_distance():
-    fading = np.exp(-gaps(15) / 1.5)  # neighbours hear most, so a word at the end reaches little on the whole
+    fading = np.exp(
+        -gaps(15) / 1.5
+    )  # neighbours hear most, so a word at the end reaches little on the whole
     for place in (0, 7, 14):
         assert reach_ratio(fading, np.arange(15) == place) == pytest.approx(1)
     assert reach_ratio(fading, np.arange(15) == 13, later=True) == pytest.approx(1)
@@ -187,7 +202,9 @@ def test_reach_is_not_biased():
     for seed in range(50):
         rng, pairs = np.random.default_rng(seed), []
         for m in random_maps(seed):
-            pairs.append([reach(m, rng.permutation(m.shape[-1]) < 3, later=later) for later in (False, True)])
+            pairs.append(
+                [reach(m, rng.permutation(m.shape[-1]) < 3, later=later) for later in (False, True)]
+            )
         sent, matched = np.nanmean(pairs, 0).swapaxes(0, 1)  # [later, layer] each
         estimates.append(sent / matched)
     assert np.mean(estimates, 0) == pytest.approx(np.ones((2, 2)), abs=0.02)
@@ -195,7 +212,10 @@ def test_reach_is_not_biased():
 
 def test_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=40), seed=i) for i in range(200))]
+    hits = [
+        low <= 0 <= high
+        for _, low, high in (interval(rng.normal(size=40), seed=i) for i in range(200))
+    ]
     assert 0.89 <= np.mean(hits) <= 0.98
 
 
@@ -224,35 +244,59 @@ def test_results_and_their_file(tmp_path):
     rng = np.random.default_rng(0)
     one, few = rng.normal(1, 0.1, size=(10, 3)), np.full((10, 3), np.nan)
     few[0] = 2.0
-    rows = results("tiny", "ours", "made up", {"one": one, "pair": np.stack([2 * one, one], 1), "few": few})
+    rows = results(
+        "tiny", "ours", "made up", {"one": one, "pair": np.stack([2 * one, one], 1), "few": few}
+    )
     assert rows.groupby("kind")["n"].first().to_dict() == {"one": 10, "pair": 10, "few": 1}
     mean, low, high = interval(one)
-    assert np.allclose(rows[rows.kind == "one"][["mean", "low", "high"]], np.stack([mean, low, high], 1))
+    assert np.allclose(
+        rows[rows.kind == "one"][["mean", "low", "high"]], np.stack([mean, low, high], 1)
+    )
     assert np.allclose(rows[rows.kind == "pair"][["mean", "low", "high"]], 2)
-    assert rows[rows.kind == "few"][["low", "high"]].isna().all().all() and rows.depth.tolist()[:3] == [1 / 3, 2 / 3, 1]
-    assert results("tiny", "ours", "made up", {"one": one[:1]})["mean"].notna().all()  # one sentence: a mean, no limits
+    assert rows[rows.kind == "few"][["low", "high"]].isna().all().all() and rows.depth.tolist()[
+        :3
+    ] == [1 / 3, 2 / 3, 1]
+    assert (
+        results("tiny", "ours", "made up", {"one": one[:1]})["mean"].notna().all()
+    )  # one sentence: a mean, no limits
 
     file = tmp_path / "findings.csv"
     replace_results(file, rows)
     other = replace_results(file, rows.assign(model="other"))
     again = replace_results(file, rows.assign(mean=7.0).head(2))
-    assert len(other) == 18 and len(again) == 11 and (again[again.model == "tiny"]["mean"] == 7).all()
-    assert again[again.model == "other"].equals(other[other.model == "other"].reset_index(drop=True).set_axis(range(9)))
     assert (
-        pd.read_csv(file).equals(again) and not again.duplicated(["model", "text", "statistic", "kind", "layer"]).any()
+        len(other) == 18 and len(again) == 11 and (again[again.model == "tiny"]["mean"] == 7).all()
+    )
+    assert again[again.model == "other"].equals(
+        other[other.model == "other"].reset_index(drop=True).set_axis(range(9))
+    )
+    assert (
+        pd.read_csv(file).equals(again)
+        and not again.duplicated(["model", "text", "statistic", "kind", "layer"]).any()
     )
 
 
 def test_the_statistics_of_a_text(minilm):
     """What is planted in maps of tokens is found at the kind, the distance and the names it was planted in."""
-    lines = ["The cat met [Ada Lovelace|person], who lived near deep blue water.", "It was [Anna Maria Jones|person]."]
+    lines = [
+        "The cat met [Ada Lovelace|person], who lived near deep blue water.",
+        "It was [Anna Maria Jones|person].",
+    ]
     chosen = [mark_sentence(line, minilm[1]) for line in lines]
-    maps = [np.ones((3, len(words.sentence.tokens), len(words.sentence.tokens))) for words in chosen]
-    for statistic in (by_kind(maps, chosen), by_kind(maps, chosen, later=True), in_names(maps, chosen)):
+    maps = [
+        np.ones((3, len(words.sentence.tokens), len(words.sentence.tokens))) for words in chosen
+    ]
+    for statistic in (
+        by_kind(maps, chosen),
+        by_kind(maps, chosen, later=True),
+        in_names(maps, chosen),
+    ):
         for pairs in statistic.values():
             sent, matched = np.array(pairs).swapaxes(0, 1)
             assert np.allclose((sent / matched)[~np.isnan(sent)], 1)
-    assert np.allclose(by_distance(maps, chosen, [1, 2])["distance 1"][1], 1)  # each of its words is one piece
+    assert np.allclose(
+        by_distance(maps, chosen, [1, 2])["distance 1"][1], 1
+    )  # each of its words is one piece
 
     comma = chosen[0].tokens[chosen[0].words.index(",")][0]
     maps[0][2, :, comma] = 3.0
@@ -263,17 +307,37 @@ def test_the_statistics_of_a_text(minilm):
     for words, values in zip(chosen, maps, strict=True):
         pieces = [position for word in words.spans[0] for position in words.tokens[word]]
         values[np.ix_([1], pieces, pieces)] = 4.0
-    found = {kind: [pair[0] / pair[1] for pair in pairs] for kind, pairs in in_names(maps, chosen).items()}
-    assert np.allclose(found["names"], [[1, 4, 1]] * 2) and np.allclose(found["names: person"], found["names"])
-    assert np.allclose(found["names over phrases"][0], [1, 4, 1]) and np.isnan(found["names over phrases"][1]).all()
+    found = {
+        kind: [pair[0] / pair[1] for pair in pairs]
+        for kind, pairs in in_names(maps, chosen).items()
+    }
+    assert np.allclose(found["names"], [[1, 4, 1]] * 2) and np.allclose(
+        found["names: person"], found["names"]
+    )
+    assert (
+        np.allclose(found["names over phrases"][0], [1, 4, 1])
+        and np.isnan(found["names over phrases"][1]).all()
+    )
     assert np.allclose(found["phrases"][0], 1)
 
 
 def test_the_sentence_file_is_what_it_says(minilm):
     sentences = read_sentences(SENTENCES, minilm[1])
     assert len(sentences) >= 120 and sum(len(s.spans) for s in sentences) >= 150
-    assert {s.register for s in sentences} == {"news", "dialogue", "instruction", "science", "fiction"}
-    assert {kind for s in sentences for kind in s.types} == {"person", "place", "organisation", "work", "date"}
+    assert {s.register for s in sentences} == {
+        "news",
+        "dialogue",
+        "instruction",
+        "science",
+        "fiction",
+    }
+    assert {kind for s in sentences for kind in s.types} == {
+        "person",
+        "place",
+        "organisation",
+        "work",
+        "date",
+    }
     assert all(8 <= len(s.sentence.tokens) <= 30 for s in sentences)
     assert all(1 <= len(span) <= 5 for s in sentences for span in s.spans)
     assert all(s.punctuation[:-1].any() for s in sentences if s.sentence.tokens.count(",") > 0)
@@ -295,20 +359,28 @@ def test_words_and_spans(minilm):
 def test_a_bracket_without_a_type(minilm, tmp_path):
     file = tmp_path / "sentences.txt"
     file.write_text("## news\nThe [Royal Society] met.\n")
-    with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
+    with pytest.raises(
+        ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"
+    ):
         read_sentences(file, minilm[1])
-    with pytest.raises(ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"):
+    with pytest.raises(
+        ValueError, match=r"marked as \[words\|type\], got 'The \[Royal Society\] met.'"
+    ):
         mark_sentence("The [Royal Society] met.", minilm[1])
 
 
 def test_distances_that_a_sentence_does_not_have_are_unknown():
     """NaN, which `interval` leaves out; a 0 would count as no influence."""
     shares = locality(np.ones((2, 4, 4)), [1, 3, 4, 9])
-    assert np.allclose(shares[:, :2], 1) and np.isnan(shares[:, 2:]).all() and shares.shape == (2, 4)
+    assert (
+        np.allclose(shares[:, :2], 1) and np.isnan(shares[:, 2:]).all() and shares.shape == (2, 4)
+    )
     with np.errstate(all="raise"):
         alone = np.ones((1, 1))
         assert (
-            np.isnan(locality(alone, [1])).all() and np.isnan(mean_distance(alone)) and np.isnan(outflow(alone)).all()
+            np.isnan(locality(alone, [1])).all()
+            and np.isnan(mean_distance(alone))
+            and np.isnan(outflow(alone)).all()
         )
 
 
@@ -327,7 +399,12 @@ def test_within_and_matched_are_in_units_of_the_mean_pair():
 def test_lists_and_tensors_are_as_good_as_arrays():
     matrix = np.random.default_rng(0).random((6, 6))
     tensor = torch.tensor(matrix, requires_grad=True)
-    for statistic in (mean_distance, outflow, lambda m: locality(m, (1, 2)), lambda m: span_influence(m, [(1, 2)])):
+    for statistic in (
+        mean_distance,
+        outflow,
+        lambda m: locality(m, (1, 2)),
+        lambda m: span_influence(m, [(1, 2)]),
+    ):
         expected = statistic(matrix)
         for same in (matrix.tolist(), tensor):
             assert np.allclose(statistic(same), expected)
@@ -335,5 +412,6 @@ def test_lists_and_tensors_are_as_good_as_arrays():
     assert np.allclose(interval(tensor), interval(matrix))
     allowed = [1, 1, 1, 0, 1, 1]
     assert np.allclose(
-        span_influence(matrix, [[1, 2]], allowed), span_influence(matrix, [[1, 2]], np.array(allowed) > 0)
+        span_influence(matrix, [[1, 2]], allowed),
+        span_influence(matrix, [[1, 2]], np.array(allowed) > 0),
     )

@@ -38,7 +38,10 @@ def test_recorded_states_are_the_librarys_own(minilm, sentence):
     with record(model, ["embeddings", "encoder.layer.*"]) as trace:
         output = model(**sentence.inputs, output_hidden_states=True)
     assert list(trace) == ["embeddings", *(f"encoder.layer.{i}" for i in range(6))]
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(trace.values(), output.hidden_states, strict=True))
+    assert all(
+        torch.equal(mine, theirs)
+        for mine, theirs in zip(trace.values(), output.hidden_states, strict=True)
+    )
 
 
 def test_a_glob_star_stays_within_one_name_part(tiny, ids):
@@ -63,7 +66,9 @@ def test_any_container(output):
 
 
 def test_a_replaced_state_is_also_the_attribute_of_a_model_output():
-    assert torch.equal(replace_hidden_state(BaseModelOutput(last_hidden_state=H), NEW).last_hidden_state, NEW)
+    assert torch.equal(
+        replace_hidden_state(BaseModelOutput(last_hidden_state=H), NEW).last_hidden_state, NEW
+    )
 
 
 def test_edit_reaches_everything_downstream(tiny, ids):
@@ -78,7 +83,11 @@ def test_edit_reaches_everything_downstream(tiny, ids):
 
 def test_each_site_gets_its_own_edit_and_the_later_pattern_wins(tiny, ids):
     edits = {"encoder.layer.*": lambda h: h + 1, "encoder.layer.0": lambda h: h * 0 + 5}
-    with record(tiny, "encoder.layer.1") as before, edit(tiny, edits), record(tiny, "encoder.layer.*") as after:
+    with (
+        record(tiny, "encoder.layer.1") as before,
+        edit(tiny, edits),
+        record(tiny, "encoder.layer.*") as after,
+    ):
         tiny(**ids)
     assert (after["encoder.layer.0"] == 5).all()
     assert torch.equal(after["encoder.layer.1"], before["encoder.layer.1"] + 1)
@@ -106,13 +115,19 @@ def test_overlapping_and_out_of_order(tiny, ids):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_behind_when_any_module_fails(tiny, ids, error):
-    tiny(**ids, output_hidden_states=True)  # transformers leaves hooks of its own: they must stay too
+    tiny(
+        **ids, output_hidden_states=True
+    )  # transformers leaves hooks of its own: they must stay too
 
     def fail(*_):
         raise error("injected")
 
     # the container and the fused dropout never fire; the pooler's parts do
-    fires = [n for n, m in tiny.named_modules() if not isinstance(m, nn.ModuleList) and "self.dropout" not in n]
+    fires = [
+        n
+        for n, m in tiny.named_modules()
+        if not isinstance(m, nn.ModuleList) and "self.dropout" not in n
+    ]
     for name in fires:
         with tiny.get_submodule(name).register_forward_hook(fail):
             before = snapshot(tiny)
@@ -126,7 +141,10 @@ def test_nothing_is_left_behind_when_any_module_fails(tiny, ids, error):
 @pytest.mark.parametrize(
     ("site", "message"),
     [
-        ("encoder.layer.2", r"unknown site 'encoder.layer.2'; near names: \['encoder.layer.1', 'encoder.layer.0'"),
+        (
+            "encoder.layer.2",
+            r"unknown site 'encoder.layer.2'; near names: \['encoder.layer.1', 'encoder.layer.0'",
+        ),
         ("encoder.layr.*", "unknown site 'encoder.layr.*'"),
         ("", "unknown site ''"),
         ("encoder.layer", "'encoder.layer' did not fire: a ModuleList is a container"),
@@ -163,7 +181,9 @@ def test_errors_inside_the_block_are_not_masked(tiny):
 
 def test_reading_a_trace_wrongly(tiny, ids):
     with record(tiny, "embeddings") as trace:
-        with pytest.raises(SiteError, match="'embeddings' fired 0 times, not once; choose from trace.firings: .."):
+        with pytest.raises(
+            SiteError, match="'embeddings' fired 0 times, not once; choose from trace.firings: .."
+        ):
             trace["embeddings"]
         tiny(**ids)
         tiny(**ids)
@@ -176,7 +196,10 @@ def test_reading_a_trace_wrongly(tiny, ids):
 
 def test_output_without_a_tensor():
     model = Returns("no tensor")
-    with pytest.raises(TypeError, match="expected a tensor in the output of 'inner', got str"), record(model, "inner"):
+    with (
+        pytest.raises(TypeError, match="expected a tensor in the output of 'inner', got str"),
+        record(model, "inner"),
+    ):
         model()
     with pytest.raises(TypeError, match="expected a tensor"), edit(model, {"inner": lambda h: h}):
         model()

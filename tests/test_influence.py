@@ -13,11 +13,14 @@ from helpers import (
     layer_stack,
     noise_response,
     record,
-    sweep,
     upstream_influence,
 )
+from helpers.exact import sweep
 
-MASKED = {"input_ids": torch.tensor([[2, 7, 11, 5, 3]]), "attention_mask": torch.tensor([[1, 1, 1, 1, 0]])}
+MASKED = {
+    "input_ids": torch.tensor([[2, 7, 11, 5, 3]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
+}
 FUNCTIONS = [layer_influence, downstream_influence, upstream_influence]
 
 
@@ -47,7 +50,9 @@ def test_the_stack_is_the_models_own_pass(minilm, sentence):
         assert torch.equal(stack.run(number, stack.states[number][None]), trace[name])
 
 
-@pytest.mark.parametrize("inputs", [{"input_ids": MASKED["input_ids"]}, MASKED], ids=["plain", "masked"])
+@pytest.mark.parametrize(
+    "inputs", [{"input_ids": MASKED["input_ids"]}, MASKED], ids=["plain", "masked"]
+)
 def test_exact_is_what_autograd_says(exact_model, inputs):
     stack = layer_stack(exact_model, inputs)
     alone = layer_influence(exact_model, inputs)
@@ -82,7 +87,13 @@ def coverage(runs, exact):
 )
 def test_standard_errors_are_right(function, options):
     """200 repetitions: the 95 % interval covers the exact value 92 to 98 % of the time."""
-    model = tiny_bert(torch.float64, hidden_size=64, num_attention_heads=4, intermediate_size=64, initializer_range=0.1)
+    model = tiny_bert(
+        torch.float64,
+        hidden_size=64,
+        num_attention_heads=4,
+        intermediate_size=64,
+        initializer_range=0.1,
+    )
     exact = function(model, MASKED, method="exact").values
     runs = [function(model, MASKED, **options, seed=1000 * seed) for seed in range(200)]
     assert 0.92 <= coverage(runs, exact) <= 0.98
@@ -92,13 +103,17 @@ def test_orthogonal_directions_become_exact_when_they_fill_the_space(exact_model
     full = layer_influence(exact_model, MASKED, method="jvp", samples=8)
     assert torch.allclose(full.values, layer_influence(exact_model, MASKED).values, rtol=1e-10)
     assert (full.stderr == 0).all()
-    assert torch.equal(layer_influence(exact_model, MASKED, method="jvp").values, full.values)  # 100 > hidden
+    assert torch.equal(
+        layer_influence(exact_model, MASKED, method="jvp").values, full.values
+    )  # 100 > hidden
 
 
 def test_noise_over_the_stack_is_noise_through_the_model(exact_model):
     """The sweep from cached states against the plain way, a hook and the whole model, within their errors."""
     sweep = downstream_influence(exact_model, MASKED, method="noise", samples=4000, sigma=1e-5)
-    plain = noise_response(exact_model, MASKED, position=1, observe="encoder.layer.*", samples=4000, sigma=1e-5, seed=9)
+    plain = noise_response(
+        exact_model, MASKED, position=1, observe="encoder.layer.*", samples=4000, sigma=1e-5, seed=9
+    )
     error = (sweep.stderr[:, :, 1] ** 2 + plain.stderr[..., 0] ** 2).sqrt()
     assert ((sweep.values[:, :, 1] - plain.values[..., 0]).abs() <= 4 * error).all()
 
@@ -108,7 +123,9 @@ def test_the_pass_size_changes_no_number(exact_model, monkeypatch, method):
     options = {} if method == "exact" else {"samples": 7}
     whole = downstream_influence(exact_model, MASKED, method=method, **options).values
     monkeypatch.setattr(sweep, "TOKENS_PER_PASS", 15)
-    assert torch.allclose(downstream_influence(exact_model, MASKED, method=method, **options).values, whole, rtol=1e-9)
+    assert torch.allclose(
+        downstream_influence(exact_model, MASKED, method=method, **options).values, whole, rtol=1e-9
+    )
 
 
 def test_low_precision_tangents(minilm, sentence):
@@ -124,7 +141,10 @@ def test_float32_on_the_real_model(minilm, sentence):
     model, _ = minilm
     stack = layer_stack(model, sentence)
     for layer, state in zip(stack.layers, stack.states, strict=True):
-        single, double = LayerJacobian(layer, state).norms(), LayerJacobian(layer, state.double()).norms()
+        single, double = (
+            LayerJacobian(layer, state).norms(),
+            LayerJacobian(layer, state.double()).norms(),
+        )
         assert ((single - double).abs() / double).max() < 5e-6
 
 
@@ -142,7 +162,10 @@ def test_a_model_without_a_stack_of_layers(tiny, ids):
     tiny.config.num_hidden_layers = 3
     for layer in tiny.encoder.layer:
         del layer.output
-    with pytest.raises(ValueError, match="num_hidden_layers=3 layers, BertModel has none; noise_response works on any"):
+    with pytest.raises(
+        ValueError,
+        match="num_hidden_layers=3 layers, BertModel has none; noise_response works on any",
+    ):
         layer_influence(tiny, ids)
 
 
@@ -154,7 +177,9 @@ def test_chosen_columns_and_rows_are_those_of_the_whole_map(exact_model):
         (layer_influence, "sources", "noise"),
         (upstream_influence, "targets", "vjp"),
     ):
-        whole, part = (function(exact_model, MASKED, method="exact", **c) for c in ({}, {axis: [3, 1]}))
+        whole, part = (
+            function(exact_model, MASKED, method="exact", **c) for c in ({}, {axis: [3, 1]})
+        )
         cut = whole.values[:, :, [3, 1]] if axis == "sources" else whole.values[:, [3, 1]]
         assert torch.allclose(part.values, cut, rtol=1e-12) and part.stderr is None
         assert getattr(part, axis) == [3, 1] and getattr(whole, axis) == list(range(5))
@@ -162,14 +187,20 @@ def test_chosen_columns_and_rows_are_those_of_the_whole_map(exact_model):
         assert sampled.values.shape == sampled.stderr.shape == cut.shape
         assert ((sampled.values - cut).abs() <= 8 * sampled.stderr + 1e-9).double().mean() > 0.9
         frame = part.to_frame()
-        row = frame[(frame[axis[:-1]] == 3) & (frame.drop(columns=["site", axis[:-1]]).iloc[:, 0] == 2)].iloc[-1]
-        assert row["value"] == (part.values[-1, 2, 0] if axis == "sources" else part.values[-1, 0, 2])
+        row = frame[
+            (frame[axis[:-1]] == 3) & (frame.drop(columns=["site", axis[:-1]]).iloc[:, 0] == 2)
+        ].iloc[-1]
+        assert row["value"] == (
+            part.values[-1, 2, 0] if axis == "sources" else part.values[-1, 0, 2]
+        )
 
 
 def test_a_column_costs_one_place_not_all(exact_model):
     steps = []
     for sources in (None, [2]):
-        downstream_influence(exact_model, MASKED, sources=sources, progress=lambda s, desc: steps.append(len(s)) or s)
+        downstream_influence(
+            exact_model, MASKED, sources=sources, progress=lambda s, desc: steps.append(len(s)) or s
+        )
     assert steps == [5, 1]
 
 
@@ -189,7 +220,9 @@ def test_influence_along_a_covariance(exact_model):
     found = layer_influence(exact_model, MASKED, covariance=torch.stack([S, 2 * S, torch.eye(8)]))
     stack = layer_stack(exact_model, MASKED)
     for layer, scale in ((0, 1), (1, 2)):
-        J = torch.autograd.functional.jacobian(lambda h, n=layer: stack.run(n, h[None])[0], stack.states[layer])
+        J = torch.autograd.functional.jacobian(
+            lambda h, n=layer: stack.run(n, h[None])[0], stack.states[layer]
+        )
         truth = scale * torch.einsum("jaib,bc,jaic->ji", J, S, J)
         assert torch.allclose(found.values[layer], truth, rtol=1e-10)
     assert torch.allclose(found.values[2], plain.values[2], rtol=1e-12)
@@ -197,7 +230,9 @@ def test_influence_along_a_covariance(exact_model):
         layer_influence(exact_model, MASKED, method="noise", covariance=S)
     with pytest.raises(ValueError, match="expected a covariance for each of 3 layers, got 2"):
         layer_influence(exact_model, MASKED, covariance=torch.stack([S, S]))
-    with pytest.raises(ValueError, match=r"expected a covariance \[hidden=8, hidden\], got \[7, 7\]"):
+    with pytest.raises(
+        ValueError, match=r"expected a covariance \[hidden=8, hidden\], got \[7, 7\]"
+    ):
         layer_influence(exact_model, MASKED, covariance=torch.eye(7))
 
 
@@ -205,7 +240,9 @@ def test_it_is_compared_and_shown_in_one_line(minilm, sentence):
     one, same = (layer_influence(minilm[0], sentence, layers=[1]) for _ in range(2))
     other = layer_influence(minilm[0], sentence, layers=[2])
     assert one == same and one != other and one != "text"
-    assert repr(one).startswith("Influence(exact, 1 sites x 13 targets x 13 sources: [CLS] beijing is")
+    assert repr(one).startswith(
+        "Influence(exact, 1 sites x 13 targets x 13 sources: [CLS] beijing is"
+    )
     assert len(repr(one)) < 150 > len(repr(layer_stack(minilm[0], sentence)))
 
 
@@ -219,12 +256,16 @@ def test_two_threads_on_one_model_do_not_mix(exact_model):
             assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
     def noise(text):
-        return noise_response(exact_model, text, position=1, observe="encoder.layer.*", samples=5).values
+        return noise_response(
+            exact_model, text, position=1, observe="encoder.layer.*", samples=5
+        ).values
 
     alone = [noise(text) for text in texts]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(10):
-            assert all(torch.equal(a, b) for a, b in zip(alone, pool.map(noise, texts), strict=True))
+            assert all(
+                torch.equal(a, b) for a, b in zip(alone, pool.map(noise, texts), strict=True)
+            )
 
 
 def test_another_threads_pass_in_the_middle_is_not_taken(exact_model, ids):
@@ -247,7 +288,12 @@ def test_under_inference_mode(exact_model):
         plain = function(exact_model, MASKED, method="exact").values
         with torch.inference_mode():
             assert torch.equal(function(exact_model, MASKED, method="exact").values, plain)
-            function(exact_model, MASKED, samples=2, method="vjp" if function is upstream_influence else "jvp")
+            function(
+                exact_model,
+                MASKED,
+                samples=2,
+                method="vjp" if function is upstream_influence else "jvp",
+            )
 
 
 def test_exact_runs_every_layer_once(exact_model):
@@ -263,9 +309,14 @@ def test_a_short_name_below_a_head(ids):
     from transformers import BertForMaskedLM
 
     model = BertForMaskedLM(tiny_bert().config).eval()
-    short, full = (upstream_influence(model, ids, observe=name) for name in ("encoder.layer.0", "bert.encoder.layer.0"))
+    short, full = (
+        upstream_influence(model, ids, observe=name)
+        for name in ("encoder.layer.0", "bert.encoder.layer.0")
+    )
     assert short == full and short.sites == ["bert.encoder.layer.0"]
-    assert downstream_influence(model, ids, inject="encoder.layer.0").sites == ["bert.encoder.layer.1"]
+    assert downstream_influence(model, ids, inject="encoder.layer.0").sites == [
+        "bert.encoder.layer.1"
+    ]
 
 
 def test_a_mask_of_one_row_is_expanded_for_a_batch(exact_model, ids):
@@ -292,7 +343,9 @@ def test_a_layer_that_runs_twice_is_refused(tiny, ids):
 def test_half_precision_is_refused(ids, dtype):
     model = tiny_bert(dtype)
     for function in FUNCTIONS:
-        with pytest.raises(ValueError, match=rf"float32 or float64, got {dtype}, .*call model.float"):
+        with pytest.raises(
+            ValueError, match=rf"float32 or float64, got {dtype}, .*call model.float"
+        ):
             function(model, ids)
     with pytest.raises(ValueError, match=rf"float32 or float64, got {dtype}"):
         LayerJacobian(model.encoder.layer[0], torch.ones(5, 8))

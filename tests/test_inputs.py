@@ -21,24 +21,26 @@ from helpers import (
     encode,
     explorer,
     heatmap,
-    interval,
     layer_grid,
     layer_influence,
     layer_stack,
     load_bert,
-    locality,
-    mark_sentence,
-    mean_distance,
     module_tree,
     noise_response,
-    outflow,
-    read_sentences,
     record,
     save_figure,
     shape_table,
     show_source,
-    span_influence,
     upstream_influence,
+)
+from helpers.statistics import (
+    interval,
+    locality,
+    mark_sentence,
+    mean_distance,
+    outflow,
+    read_sentences,
+    span_influence,
 )
 
 MODEL = tiny_bert(vocab_size=30522, max_position_embeddings=64)
@@ -80,7 +82,9 @@ def run(use, site):
 
 
 def influence(depth):
-    return SimpleNamespace(values=np.ones((depth, 1, 1)), tokens=["a"], sites=[f"layer {i}" for i in range(depth)])
+    return SimpleNamespace(
+        values=np.ones((depth, 1, 1)), tokens=["a"], sites=[f"layer {i}" for i in range(depth)]
+    )
 
 
 def drawn(lines, x=(1, 2), **options):
@@ -88,7 +92,9 @@ def drawn(lines, x=(1, 2), **options):
 
 
 def jacobian(hidden=None, mask=None):
-    return LayerJacobian(MODEL.encoder.layer[0], torch.ones(4, 8) if hidden is None else hidden, mask)
+    return LayerJacobian(
+        MODEL.encoder.layer[0], torch.ones(4, 8) if hidden is None else hidden, mask
+    )
 
 
 BAD = [
@@ -98,76 +104,208 @@ BAD = [
     (lambda t: encode(t, "\x00\x07"), "which has no token"),
     (lambda t: encode(t, None), "expected one sentence as a str, got NoneType"),
     (lambda t: encode(t, b"bytes"), "expected one sentence as a str, got bytes"),
-    (lambda t: encode(t, ["a", "b"]), "expected one sentence as a str, got list; encode sentences one at a time"),
+    (
+        lambda t: encode(t, ["a", "b"]),
+        "expected one sentence as a str, got list; encode sentences one at a time",
+    ),
     (lambda t: encode(t, "a", pair=" \n\t"), "expected a sentence"),
     (lambda t: encode(t, "a", pair=""), "expected a sentence, got ''"),
     (lambda t: encode(t, "a", pair=7), "expected one sentence as a str, got int"),
-    (lambda t: encode(t, "word " * 10_000), "expected at most 512 tokens, the model's positions, got 10002"),
+    (
+        lambda t: encode(t, "word " * 10_000),
+        "expected at most 512 tokens, the model's positions, got 10002",
+    ),
     # inputs of a measurement
-    (lambda t: layer_influence(MODEL, {}), r"expected inputs with 'input_ids', got the keys \[\]; use encode"),
-    (lambda t: layer_influence(MODEL, TWO), r"expected one sentence, input_ids \[1, seq\], got \[2, 2\]"),
-    (lambda t: layer_influence(MODEL, {"input_ids": torch.ones(4).long()}), r"one sentence, .* got \[4\]"),
-    (lambda t: layer_influence(MODEL, {"input_ids": torch.ones(1, 0).long()}), r"one sentence, .* got \[1, 0\]"),
-    (lambda t: layer_influence(MODEL, LONG), "expected at most 64 tokens, .* got 65; shorten the text"),
+    (
+        lambda t: layer_influence(MODEL, {}),
+        r"expected inputs with 'input_ids', got the keys \[\]; use encode",
+    ),
+    (
+        lambda t: layer_influence(MODEL, TWO),
+        r"expected one sentence, input_ids \[1, seq\], got \[2, 2\]",
+    ),
+    (
+        lambda t: layer_influence(MODEL, {"input_ids": torch.ones(4).long()}),
+        r"one sentence, .* got \[4\]",
+    ),
+    (
+        lambda t: layer_influence(MODEL, {"input_ids": torch.ones(1, 0).long()}),
+        r"one sentence, .* got \[1, 0\]",
+    ),
+    (
+        lambda t: layer_influence(MODEL, LONG),
+        "expected at most 64 tokens, .* got 65; shorten the text",
+    ),
     (lambda t: shape_table(MODEL, TWO), r"expected one sentence, .* got \[2, 2\]"),
     (lambda t: layer_stack(MODEL, LONG), "expected at most 64 tokens"),
     (lambda t: layer_stack(MODEL, META), "the model's device cpu, got meta for 'input_ids'; move"),
-    (beside(attention_mask=torch.ones(1, 4, device="meta")), "device cpu, got meta for 'attention_mask'"),
+    (
+        beside(attention_mask=torch.ones(1, 4, device="meta")),
+        "device cpu, got meta for 'attention_mask'",
+    ),
     (lambda t: layer_stack(META_MODEL, IDS), r"device meta, got cpu .*with .to\('meta'\)"),
-    (lambda t: layer_influence(TRAINING, IDS), r"expected a model in eval mode, .* call model.eval\(\)"),
+    (
+        lambda t: layer_influence(TRAINING, IDS),
+        r"expected a model in eval mode, .* call model.eval\(\)",
+    ),
     # what is not a model, a sentence, a tokenizer
-    (lambda t: layer_influence(MODEL, "A text."), r"a Sentence or a dict of tensors, got str; use encode\(tokenizer"),
-    (lambda t: layer_influence(MODEL, IDS["input_ids"]), "a Sentence or a dict of tensors, got Tensor"),
+    (
+        lambda t: layer_influence(MODEL, "A text."),
+        r"a Sentence or a dict of tensors, got str; use encode\(tokenizer",
+    ),
+    (
+        lambda t: layer_influence(MODEL, IDS["input_ids"]),
+        "a Sentence or a dict of tensors, got Tensor",
+    ),
     (lambda t: layer_influence(MODEL, None), "a Sentence or a dict of tensors, got NoneType"),
-    (lambda t: layer_influence((MODEL, t), IDS), r"got a tuple; unpack it: model, tokenizer = load_bert\(\)"),
-    (lambda t: noise_response((MODEL, t), IDS, position=0, observe=LAYERS), "got a tuple; unpack it"),
-    (lambda t: shape_table(t, IDS), "expected a model, got the tokenizer .*; the model comes first"),
+    (
+        lambda t: layer_influence((MODEL, t), IDS),
+        r"got a tuple; unpack it: model, tokenizer = load_bert\(\)",
+    ),
+    (
+        lambda t: noise_response((MODEL, t), IDS, position=0, observe=LAYERS),
+        "got a tuple; unpack it",
+    ),
+    (
+        lambda t: shape_table(t, IDS),
+        "expected a model, got the tokenizer .*; the model comes first",
+    ),
     (lambda t: module_tree(t), "expected a model, got the tokenizer"),
     (lambda t: module_tree("encoder"), "expected a model, a torch.nn.Module, got str"),
-    (lambda t: shape_table(torch.nn.Identity().eval(), IDS), "a model of transformers, with a config, got Identity"),
-    (lambda t: encode(MODEL, "A text."), "expected a tokenizer, got BertModel; model, tokenizer = load_bert"),
+    (
+        lambda t: shape_table(torch.nn.Identity().eval(), IDS),
+        "a model of transformers, with a config, got Identity",
+    ),
+    (
+        lambda t: encode(MODEL, "A text."),
+        "expected a tokenizer, got BertModel; model, tokenizer = load_bert",
+    ),
     (lambda t: encode((MODEL, t), "A text."), "expected a tokenizer, got tuple"),
     (lambda t: load_bert(7), "expected the name of a model or a directory, got 7"),
     (lambda t: load_bert(""), "expected the name of a model or a directory, got ''"),
-    (lambda t: load_bert(pretrained=False, seed="a"), "expected a seed, a whole number of at least 0, got 'a'"),
+    (
+        lambda t: load_bert(pretrained=False, seed="a"),
+        "expected a seed, a whole number of at least 0, got 'a'",
+    ),
     # what is in the inputs
-    (lambda t: shape_table(MODEL, t("A text.")), r"tensors, got list for 'input_ids'; .*return_tensors=\"pt\""),
-    (lambda t: shape_table(MODEL, t(["A text."], return_tensors="np")), "tensors, got ndarray for .input_ids."),
-    (lambda t: shape_table(MODEL, {"input_ids": [[1, 2]]}), "expected tensors, got list for 'input_ids'"),
+    (
+        lambda t: shape_table(MODEL, t("A text.")),
+        r"tensors, got list for 'input_ids'; .*return_tensors=\"pt\"",
+    ),
+    (
+        lambda t: shape_table(MODEL, t(["A text."], return_tensors="np")),
+        "tensors, got ndarray for .input_ids.",
+    ),
+    (
+        lambda t: shape_table(MODEL, {"input_ids": [[1, 2]]}),
+        "expected tensors, got list for 'input_ids'",
+    ),
     (beside(output_attentions=True), "expected tensors, got bool for 'output_attentions'"),
-    (lambda t: shape_table(MODEL, ids(2, 30522)), "input_ids from 0 to 30521, got 30522; is the tokenizer the model's"),
+    (
+        lambda t: shape_table(MODEL, ids(2, 30522)),
+        "input_ids from 0 to 30521, got 30522; is the tokenizer the model's",
+    ),
     (lambda t: shape_table(MODEL, ids(2, -1)), "expected input_ids from 0 to 30521, got -1"),
-    (lambda t: shape_table(MODEL, ids(2.0, 3.0)), r"whole numbers in input_ids, got torch.float32; .* \.long\(\)"),
+    (
+        lambda t: shape_table(MODEL, ids(2.0, 3.0)),
+        r"whole numbers in input_ids, got torch.float32; .* \.long\(\)",
+    ),
     (lambda t: shape_table(MODEL, ids(True, False)), "whole numbers in input_ids, got torch.bool"),
     (beside(token_type_ids=torch.full((1, 4), 2)), "expected token_type_ids from 0 to 1, got 2"),
-    (beside(token_type_ids=torch.zeros(1, 3).long()), r"expected token_type_ids \[1, 4\], as input_ids, got \[1, 3\]"),
+    (
+        beside(token_type_ids=torch.zeros(1, 3).long()),
+        r"expected token_type_ids \[1, 4\], as input_ids, got \[1, 3\]",
+    ),
     (beside(position_ids=torch.full((1, 4), 64)), "expected position_ids from 0 to 63, got 64"),
-    (beside(attention_mask=torch.zeros(1, 4)), "at least one 1, got only 0: nothing is attended to"),
-    (beside(attention_mask=torch.ones(1, 4, 4)), r"expected attention_mask \[1, 4\], as input_ids, got \[1, 4, 4\]"),
-    (beside(attention_mask=torch.ones(1, 1, 4, 4)), r"attention_mask \[1, 4\], as input_ids, got \[1, 1, 4, 4\]"),
-    (beside(attention_mask=torch.ones(4)), r"expected attention_mask \[1, 4\], as input_ids, got \[4\]"),
-    (beside(attention_mask=torch.ones(1, 5)), r"expected attention_mask \[1, 4\], as input_ids, got \[1, 5\]"),
-    (beside(attention_mask=torch.tensor([[0, 0, -1e9, 0]])), "of 1 .attended to. and 0, got .-1000000000.0, 0.0"),
-    (beside(inputs_embeds=torch.ones(2, 4, 8)), r"expected inputs_embeds \[1, '...'\], as input_ids, got \[2, 4, 8\]"),
-    (lambda t: shape_table(MODEL, Sentence(IDS, ["a"])), "expected 4 tokens, one for each of the input_ids, got 1"),
+    (
+        beside(attention_mask=torch.zeros(1, 4)),
+        "at least one 1, got only 0: nothing is attended to",
+    ),
+    (
+        beside(attention_mask=torch.ones(1, 4, 4)),
+        r"expected attention_mask \[1, 4\], as input_ids, got \[1, 4, 4\]",
+    ),
+    (
+        beside(attention_mask=torch.ones(1, 1, 4, 4)),
+        r"attention_mask \[1, 4\], as input_ids, got \[1, 1, 4, 4\]",
+    ),
+    (
+        beside(attention_mask=torch.ones(4)),
+        r"expected attention_mask \[1, 4\], as input_ids, got \[4\]",
+    ),
+    (
+        beside(attention_mask=torch.ones(1, 5)),
+        r"expected attention_mask \[1, 4\], as input_ids, got \[1, 5\]",
+    ),
+    (
+        beside(attention_mask=torch.tensor([[0, 0, -1e9, 0]])),
+        "of 1 .attended to. and 0, got .-1000000000.0, 0.0",
+    ),
+    (
+        beside(inputs_embeds=torch.ones(2, 4, 8)),
+        r"expected inputs_embeds \[1, '...'\], as input_ids, got \[2, 4, 8\]",
+    ),
+    (
+        lambda t: shape_table(MODEL, Sentence(IDS, ["a"])),
+        "expected 4 tokens, one for each of the input_ids, got 1",
+    ),
     (lambda t: shape_table(MODEL, IDS, depth=-1), "expected a depth of at least 0, got -1"),
-    (lambda t: shape_table(MODEL, IDS, depth="all"), "a depth, a whole number of at least 0, got 'all'"),
+    (
+        lambda t: shape_table(MODEL, IDS, depth="all"),
+        "a depth, a whole number of at least 0, got 'all'",
+    ),
     # methods and their options
-    (lambda t: layer_influence(MODEL, IDS, method="magic"), "expected method 'exact' or 'jvp' or 'noise', got 'magic'"),
-    (lambda t: layer_influence(MODEL, IDS, sigma=1), "expected none of .* for method 'exact', got sigma; leave it out"),
-    (lambda t: layer_influence(MODEL, IDS, layers=[2]), "expected each of layers from 0 to 1, got 2"),
-    (lambda t: layer_influence(MODEL, IDS, layers=[]), r"expected one or more layers, each once, got \[\]"),
-    (lambda t: layer_influence(MODEL, IDS, method="noise", sigma=-1), "positive, finite sigma .* got -1"),
-    (lambda t: downstream_influence(MODEL, IDS, samples=0), "number of samples of at least 1, got 0"),
-    (lambda t: upstream_influence(MODEL, IDS, sigma=1), "expected dtype and samples and seed for method 'vjp', got sigma"),
-    (lambda t: downstream_influence(MODEL, IDS, inject=LAST), r"enters a layer, got .*1'.*\['encoder.layer.0'\]"),
-    (lambda t: downstream_influence(MODEL, IDS, inject="nowhere"), "unknown site 'nowhere'; near names"),
-    (lambda t: upstream_influence(MODEL, IDS, observe="pooler"), "expected one of the layers .* got 'pooler'"),
-    (lambda t: upstream_influence(MODEL, IDS, method="noise"), "expected method 'vjp' or 'exact', got 'noise'"),
+    (
+        lambda t: layer_influence(MODEL, IDS, method="magic"),
+        "expected method 'exact' or 'jvp' or 'noise', got 'magic'",
+    ),
+    (
+        lambda t: layer_influence(MODEL, IDS, sigma=1),
+        "expected none of .* for method 'exact', got sigma; leave it out",
+    ),
+    (
+        lambda t: layer_influence(MODEL, IDS, layers=[2]),
+        "expected each of layers from 0 to 1, got 2",
+    ),
+    (
+        lambda t: layer_influence(MODEL, IDS, layers=[]),
+        r"expected one or more layers, each once, got \[\]",
+    ),
+    (
+        lambda t: layer_influence(MODEL, IDS, method="noise", sigma=-1),
+        "positive, finite sigma .* got -1",
+    ),
+    (
+        lambda t: downstream_influence(MODEL, IDS, samples=0),
+        "number of samples of at least 1, got 0",
+    ),
+    (
+        lambda t: upstream_influence(MODEL, IDS, sigma=1),
+        "expected dtype and samples and seed for method 'vjp', got sigma",
+    ),
+    (
+        lambda t: downstream_influence(MODEL, IDS, inject=LAST),
+        r"enters a layer, got .*1'.*\['encoder.layer.0'\]",
+    ),
+    (
+        lambda t: downstream_influence(MODEL, IDS, inject="nowhere"),
+        "unknown site 'nowhere'; near names",
+    ),
+    (
+        lambda t: upstream_influence(MODEL, IDS, observe="pooler"),
+        "expected one of the layers .* got 'pooler'",
+    ),
+    (
+        lambda t: upstream_influence(MODEL, IDS, method="noise"),
+        "expected method 'vjp' or 'exact', got 'noise'",
+    ),
     # noise at a position
     (noisy(position=4), "expected a position from 0 to 3, got 4; the sentence has 4 tokens"),
     (noisy(position=-1), "expected a position from 0 to 3"),
-    (noisy(position="china"), r"a position, a whole number from 0 to 3, got 'china'; .*sentence.position\(word\)"),
+    (
+        noisy(position="china"),
+        r"a position, a whole number from 0 to 3, got 'china'; .*sentence.position\(word\)",
+    ),
     (noisy(position=True), "expected a position, a whole number from 0 to 3, got True"),
     (noisy(position=1.0), "expected a position, a whole number from 0 to 3, got 1.0"),
     (noisy(position=None), "expected a position, a whole number from 0 to 3, got None"),
@@ -181,22 +319,37 @@ BAD = [
     (noisy(observe=3), "expected the name of a site, or several, got 3"),
     (noisy(observe=[]), r"expected the name of a site, or several, got \[\]"),
     (noisy(inject=None), "expected the name of a site, a str, got None"),
-    (lambda t: noise_response(HALF, IDS, position=0, observe=LAYERS), r"got torch.bfloat16, .* call model.float\(\)"),
+    (
+        lambda t: noise_response(HALF, IDS, position=0, observe=LAYERS),
+        r"got torch.bfloat16, .* call model.float\(\)",
+    ),
     (noisy(sigma=0), "expected a positive, finite sigma in units of the hidden state, got 0"),
     (noisy(sigma=math.nan), "positive, finite sigma .* got nan"),
     (noisy(sigma=math.inf), "positive, finite sigma .* got inf"),
     (noisy(samples=0), "number of samples of at least 1, got 0"),
     (noisy(inject=LAYERS), "expected one site to inject at, got 2"),
-    (noisy(inject="encoder.layer.9"), "unknown site 'encoder.layer.9'; near names: .'encoder.layer"),
-    (noisy(inject="pooler"), r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]"),
-    (noisy(observe="pooler"), r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]"),
+    (
+        noisy(inject="encoder.layer.9"),
+        "unknown site 'encoder.layer.9'; near names: .'encoder.layer",
+    ),
+    (
+        noisy(inject="pooler"),
+        r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]",
+    ),
+    (
+        noisy(observe="pooler"),
+        r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]",
+    ),
     (noisy(inputs=LONG), "at most 64 tokens, .* got 65"),
     (noisy(inputs={}), r"expected inputs with 'input_ids', got the keys \[\]"),
     (noisy(inputs=TWO), r"one sentence, .* got \[2, 2\]"),
     (noisy(inputs={"input_ids": torch.ones(4).long()}), r"one sentence, .* got \[4\]"),
     (noisy(inputs={"input_ids": torch.ones(1, 0).long()}), r"one sentence, .* got \[1, 0\]"),
     (noisy(inputs=META), "the model's device cpu, got meta"),
-    (lambda t: noise_response(TRAINING, IDS, position=0, observe=LAYERS), r"got training mode.*call model.eval\(\)"),
+    (
+        lambda t: noise_response(TRAINING, IDS, position=0, observe=LAYERS),
+        r"got training mode.*call model.eval\(\)",
+    ),
     (noisy(sigma=-0.1), "positive, finite sigma .* got -0.1"),
     (noisy(observe="encoder.layer.7"), "unknown site 'encoder.layer.7'; near names"),
     (noisy(observe="encoder.layer"), "'encoder.layer' did not fire: a ModuleList is a container"),
@@ -204,77 +357,171 @@ BAD = [
     (run(record, "encoder.layr.0"), "unknown site 'encoder.layr.0'; near names"),
     (run(record, ""), "unknown site ''"),
     (run(edit, {"encoder.layer": lambda h: h}), "'encoder.layer' did not fire"),
-    (run(edit, {"embeddings": lambda h: h[:, 1:]}), r"to return a tensor \[1, 4, 8\], got \[1, 3, 8\]"),
-    (run(edit, {"encoder.layer.0": lambda h: torch.ones(2)}), r"return a tensor \[1, 4, 8\], got \[2\]"),
+    (
+        run(edit, {"embeddings": lambda h: h[:, 1:]}),
+        r"to return a tensor \[1, 4, 8\], got \[1, 3, 8\]",
+    ),
+    (
+        run(edit, {"encoder.layer.0": lambda h: torch.ones(2)}),
+        r"return a tensor \[1, 4, 8\], got \[2\]",
+    ),
     (run(edit, {"embeddings": lambda h: None}), "to return a tensor .* got NoneType"),
     (run(record, []), r"the name of a site, or several, got \[\]; see module_tree"),
     (run(record, 3), "expected the name of a site, or several, got 3"),
     (run(record, [3]), "expected the name of a site, a str, got 3"),
-    (run(edit, {"embeddings": 0}), "a dict from site to a function of the hidden state, got {'embeddings': 0}"),
-    (run(edit, "embeddings"), "a dict from site to a function of the hidden state, got 'embeddings'"),
+    (
+        run(edit, {"embeddings": 0}),
+        "a dict from site to a function of the hidden state, got {'embeddings': 0}",
+    ),
+    (
+        run(edit, "embeddings"),
+        "a dict from site to a function of the hidden state, got 'embeddings'",
+    ),
     (lambda t: record((MODEL, t), "embeddings").__enter__(), "got a tuple; unpack it"),
     (lambda t: edit(t, {"embeddings": abs}).__enter__(), "expected a model, got the tokenizer"),
     # the derivative
-    (lambda t: jacobian(torch.ones(1, 4, 8)), r"expected hidden \[seq, hidden\] of one sentence, got \[1, 4, 8\]"),
-    (lambda t: jacobian(mask=torch.ones(3)), r"expected attention_mask \[seq=4\] with a 1 .* got \[3\]"),
+    (
+        lambda t: jacobian(torch.ones(1, 4, 8)),
+        r"expected hidden \[seq, hidden\] of one sentence, got \[1, 4, 8\]",
+    ),
+    (
+        lambda t: jacobian(mask=torch.ones(3)),
+        r"expected attention_mask \[seq=4\] with a 1 .* got \[3\]",
+    ),
     (lambda t: jacobian(torch.ones(1, 4, 8)), r"got \[1, 4, 8\]; pass hidden\[0\]"),
     (lambda t: jacobian().block(4, 0), "expected a target from 0 to 3, got 4"),
     (lambda t: jacobian().block(0, -1), "expected a source from 0 to 3, got -1"),
     (lambda t: jacobian().block(0, 4), "expected a source from 0 to 3, got 4"),
     (lambda t: jacobian().block(0, 0, "detour"), "expected a path of .* got 'detour'"),
-    (lambda t: jacobian().jvp(torch.ones(4, 9)), r"expected \[..., seq=4, hidden=8\], got \[4, 9\]"),
-    (lambda t: jacobian().vjp(torch.ones(5, 8)), r"expected \[..., seq=4, hidden=8\], got \[5, 8\]"),
+    (
+        lambda t: jacobian().jvp(torch.ones(4, 9)),
+        r"expected \[..., seq=4, hidden=8\], got \[4, 9\]",
+    ),
+    (
+        lambda t: jacobian().vjp(torch.ones(5, 8)),
+        r"expected \[..., seq=4, hidden=8\], got \[5, 8\]",
+    ),
     # statistics
     (lambda t: mark_sentence(7, t), "expected a sentence as a str, got int"),
-    (lambda t: mark_sentence("A text.", CanineTokenizer()), "knows the word of each token .*, got CanineTokenizer"),
+    (
+        lambda t: mark_sentence("A text.", CanineTokenizer()),
+        "knows the word of each token .*, got CanineTokenizer",
+    ),
     (lambda t: mark_sentence("A text.", MODEL), "knows the word of each token .*, got BertModel"),
-    (lambda t: mark_sentence("A text.", t).matrix(np.ones((3, 3))), r"the sentence's 5 tokens, got \[3, 3\]"),
+    (
+        lambda t: mark_sentence("A text.", t).matrix(np.ones((3, 3))),
+        r"the sentence's 5 tokens, got \[3, 3\]",
+    ),
     (lambda t: locality(np.ones(3), [1]), r"expected values \[..., target, source\] .*, got \[3\]"),
     (lambda t: locality(np.ones((3, 3)), [0]), "expected a distance in words of at least 1, got 0"),
-    (lambda t: locality(np.ones((3, 3)), [1.5]), "a distance in words, a whole number of at least 1, got 1.5"),
-    (lambda t: mean_distance(np.ones((3, 4))), r"expected values \[..., target, source\] .*, got \[3, 4\]"),
+    (
+        lambda t: locality(np.ones((3, 3)), [1.5]),
+        "a distance in words, a whole number of at least 1, got 1.5",
+    ),
+    (
+        lambda t: mean_distance(np.ones((3, 4))),
+        r"expected values \[..., target, source\] .*, got \[3, 4\]",
+    ),
     (lambda t: outflow([[1, 2], [3]]), "expected numbers, got list: .*inhomogeneous"),
     (lambda t: outflow("text"), "expected numbers, got str"),
-    (lambda t: outflow(np.ones((0, 0))), r"expected values \[..., target, source\] .*, got \[0, 0\]"),
-    (lambda t: span_influence(np.ones((3, 3)), [[2, 3]]), "expected a word of a span from 0 to 2, got 3"),
-    (lambda t: span_influence(np.ones((3, 3)), [[1, 2]], [True]), r"expected eligible \[word=3\], got \[1\]"),
+    (
+        lambda t: outflow(np.ones((0, 0))),
+        r"expected values \[..., target, source\] .*, got \[0, 0\]",
+    ),
+    (
+        lambda t: span_influence(np.ones((3, 3)), [[2, 3]]),
+        "expected a word of a span from 0 to 2, got 3",
+    ),
+    (
+        lambda t: span_influence(np.ones((3, 3)), [[1, 2]], [True]),
+        r"expected eligible \[word=3\], got \[1\]",
+    ),
     (lambda t: interval(3.0), "at least 2 sentences to resample, got one number"),
-    (lambda t: interval([1, 2], over=[1, 2, 3]), r"over of the same shape as values, \[2\], got \[3\]"),
+    (
+        lambda t: interval([1, 2], over=[1, 2, 3]),
+        r"over of the same shape as values, \[2\], got \[3\]",
+    ),
     (lambda t: interval([1, 2], confidence=95), "expected a confidence between 0 and 1, got 95"),
     # pictures
     (lambda t: heatmap(np.ones(2), ["a", "b"]), r"expected values \[2, 2\], .* got \[2\]"),
     (lambda t: heatmap([["x"]], ["a"]), "expected numbers, got list"),
-    (lambda t: heatmap(np.ones((2, 2)), "ab"), "expected rows, a list of labels such as sentence.tokens, got 'ab'"),
-    (lambda t: heatmap(np.ones((2, 2))), "expected rows, a list of labels such as sentence.tokens, got None"),
-    (lambda t: heatmap(np.ones((2, 2)), ["a", "b"], limits=(2, 1)), r"limits \(low, high\), got \(2, 1\)"),
-    (lambda t: heatmap(np.ones((1, 1)), ["a"], log=True, limits=(0, 1)), r"above 0, for log, got \(0, 1\)"),
-    (lambda t: heatmap(influence(3)), "expected the influence of one layer, got 3; choose one, as in heatmap"),
-    (lambda t: layer_grid(np.ones((2, 2)), ["a", "b"]), r"target, source\], got \[2, 2\]; one matrix: heatmap"),
+    (
+        lambda t: heatmap(np.ones((2, 2)), "ab"),
+        "expected rows, a list of labels such as sentence.tokens, got 'ab'",
+    ),
+    (
+        lambda t: heatmap(np.ones((2, 2))),
+        "expected rows, a list of labels such as sentence.tokens, got None",
+    ),
+    (
+        lambda t: heatmap(np.ones((2, 2)), ["a", "b"], limits=(2, 1)),
+        r"limits \(low, high\), got \(2, 1\)",
+    ),
+    (
+        lambda t: heatmap(np.ones((1, 1)), ["a"], log=True, limits=(0, 1)),
+        r"above 0, for log, got \(0, 1\)",
+    ),
+    (
+        lambda t: heatmap(influence(3)),
+        "expected the influence of one layer, got 3; choose one, as in heatmap",
+    ),
+    (
+        lambda t: layer_grid(np.ones((2, 2)), ["a", "b"]),
+        r"target, source\], got \[2, 2\]; one matrix: heatmap",
+    ),
     (lambda t: layer_grid(np.ones((2, 1, 1))), "expected tokens, a list of labels .* got None"),
     (lambda t: drawn({"a": [1, 2, 3]}), r"expected 2 values of 'a', one for each x, got \[3\]"),
-    (lambda t: drawn({"a": ([1, 2], [0, 1], [2])}), r"expected 2 values of 'a', one for each x, got \[1\]"),
+    (
+        lambda t: drawn({"a": ([1, 2], [0, 1], [2])}),
+        r"expected 2 values of 'a', one for each x, got \[1\]",
+    ),
     (lambda t: drawn({"a": [1, 2]}, {"b": [1, 2]}), "expected x for each line, got none for 'a'"),
     (lambda t: drawn({"a": [1, 2]}, log="z"), "expected log '', 'x', 'y' or 'xy', got 'z'"),
     (lambda t: save_figure("figure", "name"), "expected a matplotlib Figure, got str"),
     # and the rest
-    (lambda t: mark_sentence("A [half mark.", t), r"every entity marked as \[words\|type\], got 'A \[half mark.'"),
+    (
+        lambda t: mark_sentence("A [half mark.", t),
+        r"every entity marked as \[words\|type\], got 'A \[half mark.'",
+    ),
     (lambda t: interval([1.0]), "at least 2 sentences to resample, got 1"),
     (lambda t: heatmap(np.ones((2, 2)), ["a"]), r"expected values \[1, 1\], .* got \[2, 2\]"),
-    (lambda t: heatmap(np.zeros((1, 1)), ["a"], log=True), "expected finite, positive values to draw, got none"),
-    (lambda t: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]), "expected 2 panel names, one per layer, got 1"),
-    (lambda t: explorer(MODEL, t, text="a " * 65), "67 tokens; the view labels 1 to 64. Shorten it, or use"),
+    (
+        lambda t: heatmap(np.zeros((1, 1)), ["a"], log=True),
+        "expected finite, positive values to draw, got none",
+    ),
+    (
+        lambda t: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]),
+        "expected 2 panel names, one per layer, got 1",
+    ),
+    (
+        lambda t: explorer(MODEL, t, text="a " * 65),
+        "67 tokens; the view labels 1 to 64. Shorten it, or use",
+    ),
     (lambda t: explorer(MODEL, t, text=" "), "Type at least one word"),
-    (lambda t: explorer(MODEL, t, texts="a"), r"expected settings from \['difference', 'direction', .*got \['texts'\]"),
+    (
+        lambda t: explorer(MODEL, t, texts="a"),
+        r"expected settings from \['difference', 'direction', .*got \['texts'\]",
+    ),
     (lambda t: explorer(MODEL, t, drawing="circle"), "expected one of .*got drawing='circle'"),
-    (lambda t: explorer(MODEL, t, source=40), "expected a position of the sentence, 0 to 12, got 40"),
+    (
+        lambda t: explorer(MODEL, t, source=40),
+        "expected a position of the sentence, 0 to 12, got 40",
+    ),
     (lambda t: show_source(3), "expected a class, function or module with Python source, got 3"),
 ]
 
 
-FUNCTIONS = {layer_influence: "noise", downstream_influence: "jvp", upstream_influence: "vjp"}  # with a sampled method
+FUNCTIONS = {
+    layer_influence: "noise",
+    downstream_influence: "jvp",
+    upstream_influence: "vjp",
+}  # with a sampled method
 for function, sampled in FUNCTIONS.items():
     BAD += [
-        (partial(lambda f, t: f(MODEL, IDS, method="magic"), function), "expected method .*'exact'.*, got 'magic'"),
+        (
+            partial(lambda f, t: f(MODEL, IDS, method="magic"), function),
+            "expected method .*'exact'.*, got 'magic'",
+        ),
         (
             partial(lambda f, t: f(MODEL, IDS, method="exact", samples=3), function),
             "expected none of .* for method 'exact', got samples",
@@ -283,12 +530,22 @@ for function, sampled in FUNCTIONS.items():
             partial(lambda f, m, t: f(MODEL, IDS, method=m, samples=0), function, sampled),
             "number of samples of at least 1",
         ),
-        (partial(lambda f, t: f(MODEL, TWO, method="exact"), function), r"one sentence, .* got \[2, 2\]"),
+        (
+            partial(lambda f, t: f(MODEL, TWO, method="exact"), function),
+            r"one sentence, .* got \[2, 2\]",
+        ),
     ]
-BAD.append((lambda t: downstream_influence(MODEL, IDS, method="noise", sigma=0.0), "positive, finite sigma"))
+BAD.append(
+    (
+        lambda t: downstream_influence(MODEL, IDS, method="noise", sigma=0.0),
+        "positive, finite sigma",
+    )
+)
 
 
-@pytest.mark.parametrize(("call", "message"), BAD, ids=[f"{n} {message[:40]}" for n, (_, message) in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("call", "message"), BAD, ids=[f"{n} {message[:40]}" for n, (_, message) in enumerate(BAD)]
+)
 def test_bad_input_is_named_and_leaves_nothing(tokenizer, call, message):
     before = snapshot(MODEL)
     with pytest.raises((ValueError, KeyError, TypeError), match=message):
@@ -328,10 +585,15 @@ def test_any_text_is_measured_or_refused(minilm, text):
     assert sentence.inputs["input_ids"].shape == (1, len(sentence.tokens))
     if len(sentence.tokens) <= 64:
         values = layer_influence(MODEL, sentence).values
-        assert values.shape == (2, len(sentence.tokens), len(sentence.tokens)) and values.isfinite().all()
+        assert (
+            values.shape == (2, len(sentence.tokens), len(sentence.tokens))
+            and values.isfinite().all()
+        )
 
 
 def test_sentences_in_a_file(tmp_path, tokenizer):
     (tmp_path / "empty.txt").write_text("# how to write one\n\n## news\n")
-    with pytest.raises(ValueError, match=r"expected sentences in '.*empty.txt', one a line, got none"):
+    with pytest.raises(
+        ValueError, match=r"expected sentences in '.*empty.txt', one a line, got none"
+    ):
         read_sentences(tmp_path / "empty.txt", tokenizer)

@@ -5,18 +5,28 @@ import torch
 from conftest import tiny_bert
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    RobertaConfig,
+    RobertaModel,
+)
 from transformers.activations import ACT2FN
 
-from helpers import LayerJacobian, jacobian, layer_influence, layer_stack
+from helpers import LayerJacobian, layer_influence, layer_stack
+from helpers.exact import jacobian
+from helpers.exact.jacobian import PATHS
 from helpers.hooks import hidden_state, replace_hidden_state
-from helpers.jacobian import PATHS
 
 
 def layer_and_state(seed, heads, width, seq, masked, activation, scale):
     """A random float64 layer, a hidden state, a mask of which the first position is always attended to."""
     torch.manual_seed(seed)
-    hidden = heads * (6 // heads + width)  # a LayerNorm over two or three units is constant but for rounding
+    hidden = heads * (
+        6 // heads + width
+    )  # a LayerNorm over two or three units is constant but for rounding
     config = BertConfig(
         hidden_size=hidden,
         num_attention_heads=heads,
@@ -39,7 +49,9 @@ def autograd(layer, hidden, mask, bias=None):
     """The truth: jacrev through the library's own layer, [target, source, out, in]."""
     additive = None if bias is None else bias[None]
     if mask is not None:
-        additive = hidden.new_zeros(1, 1, 1, len(mask)).masked_fill(mask == 0, torch.finfo(hidden.dtype).min)
+        additive = hidden.new_zeros(1, 1, 1, len(mask)).masked_fill(
+            mask == 0, torch.finfo(hidden.dtype).min
+        )
     full = torch.func.jacrev(lambda h: hidden_state(layer(h[None], additive))[0])(hidden)
     return full.permute(0, 2, 1, 3).detach()
 
@@ -80,9 +92,13 @@ def test_everything_against_autograd(case):
     assert relative(forward, torch.einsum("jiab,xyib->xyja", truth, vectors)) < 1e-10
     assert relative(backward, torch.einsum("jiab,xyja->xyib", truth, vectors)) < 1e-10
     other = torch.randn_like(vectors)
-    assert torch.allclose((forward * other).sum(), (vectors * J.vjp(other)).sum(), rtol=1e-11, atol=1e-12)
+    assert torch.allclose(
+        (forward * other).sum(), (vectors * J.vjp(other)).sum(), rtol=1e-11, atol=1e-12
+    )
 
-    parts = {path: torch.stack([J.block(j, i, path) for j, i in pairs]).view_as(truth) for path in PATHS}
+    parts = {
+        path: torch.stack([J.block(j, i, path) for j, i in pairs]).view_as(truth) for path in PATHS
+    }
     assert relative(sum(parts.values()), truth) < 1e-10
     paths = J.paths()
     for path in PATHS:
@@ -90,7 +106,9 @@ def test_everything_against_autograd(case):
     assert relative(sum(paths.values()), squares) < 1e-10
 
     heads = range(J.number_of_heads)
-    by_head = torch.stack([torch.stack([J.block(j, i, head=h) for j, i in pairs]).view_as(truth) for h in heads])
+    by_head = torch.stack(
+        [torch.stack([J.block(j, i, head=h) for j, i in pairs]).view_as(truth) for h in heads]
+    )
     assert relative(by_head.sum(0) + parts["residual"], truth) < 1e-10
     assert relative(J.heads(), by_head.square().sum((3, 4)), squares) < 1e-10
     value = torch.stack([J.block(0, seq - 1, "value", head=h) for h in heads])
@@ -109,17 +127,31 @@ def test_every_activation_of_the_library(activation):
     except ImportError as error:
         pytest.skip(str(error))
     assert (
-        relative(LayerJacobian(layer, hidden, mask).norms(), autograd(layer, hidden, mask).square().sum((2, 3))) < 1e-6
+        relative(
+            LayerJacobian(layer, hidden, mask).norms(),
+            autograd(layer, hidden, mask).square().sum((2, 3)),
+        )
+        < 1e-6
     )
 
 
 @pytest.mark.parametrize(
-    ("model", "config"), [(BertModel, BertConfig), (RobertaModel, RobertaConfig), (ElectraModel, ElectraConfig)]
+    ("model", "config"),
+    [(BertModel, BertConfig), (RobertaModel, RobertaConfig), (ElectraModel, ElectraConfig)],
 )
 def test_layers_of_the_family(model, config):
     torch.manual_seed(1)
-    config = config(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16, vocab_size=9)
-    layer, hidden = model(config).double().eval().encoder.layer[0], torch.randn(4, 8, dtype=torch.float64)
+    config = config(
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        intermediate_size=16,
+        vocab_size=9,
+    )
+    layer, hidden = (
+        model(config).double().eval().encoder.layer[0],
+        torch.randn(4, 8, dtype=torch.float64),
+    )
     truth = autograd(layer, hidden, None).square().sum((2, 3))
     assert relative(LayerJacobian(layer, hidden).norms(), truth) < 1e-10
 
@@ -129,8 +161,13 @@ def test_chunks_of_targets_change_no_number(monkeypatch):
     whole = LayerJacobian(layer, hidden, mask)
     norms, paths, heads = whole.norms(), whole.paths(), whole.heads()
     monkeypatch.setattr(jacobian, "CHUNK_BYTES", 1)
-    assert torch.allclose(whole.norms(), norms, rtol=1e-12) and torch.allclose(whole.heads(), heads, rtol=1e-9)
-    assert all(torch.allclose(part, paths[name], rtol=1e-9, atol=1e-9) for name, part in whole.paths().items())
+    assert torch.allclose(whole.norms(), norms, rtol=1e-12) and torch.allclose(
+        whole.heads(), heads, rtol=1e-9
+    )
+    assert all(
+        torch.allclose(part, paths[name], rtol=1e-9, atol=1e-9)
+        for name, part in whole.paths().items()
+    )
 
 
 def test_float64_states_on_float32_weights(tiny, ids):
@@ -157,14 +194,26 @@ def add_one(_module, _args, output):
     ("change", "message"),
     [
         (lambda layer: layer.train(), "expected a layer in eval mode, got training mode"),
-        (lambda layer: setattr(layer, "add_cross_attention", True), 'cross-attention.; use method="noise"'),
+        (
+            lambda layer: setattr(layer, "add_cross_attention", True),
+            'cross-attention.; use method="noise"',
+        ),
         (
             lambda layer: setattr(layer.attention.self, "position_embedding_type", "relative_key"),
             "absolute positions, BertLayer adds relative ones",
         ),
-        (lambda layer: delattr(layer.attention.output, "LayerNorm"), "no .'attention.output.LayerNorm'.; use method"),
-        (lambda layer: layer.register_forward_hook(add_one), 'BertLayer gives another output .* use method="noise"'),
-        (lambda layer: layer.output.dense.bias.data.fill_(math.nan), "gives another output .*no number at all"),
+        (
+            lambda layer: delattr(layer.attention.output, "LayerNorm"),
+            "no .'attention.output.LayerNorm'.; use method",
+        ),
+        (
+            lambda layer: layer.register_forward_hook(add_one),
+            'BertLayer gives another output .* use method="noise"',
+        ),
+        (
+            lambda layer: layer.output.dense.bias.data.fill_(math.nan),
+            "gives another output .*no number at all",
+        ),
         (lambda layer: layer.output.LayerNorm.bias.data.add_(1e-3), None),
     ],
 )
@@ -188,7 +237,9 @@ def test_a_small_change_of_the_output_is_seen(dtype, masked):
     LayerJacobian(layer, hidden, mask)
     small = 1e4 * torch.finfo(dtype).eps
     layer.register_forward_hook(
-        lambda _m, _a, out: replace_hidden_state(out, hidden_state(out) + small * hidden_state(out).abs().max())
+        lambda _m, _a, out: replace_hidden_state(
+            out, hidden_state(out) + small * hidden_state(out).abs().max()
+        )
     )
     with pytest.raises(ValueError, match="gives another output"):
         LayerJacobian(layer, hidden, mask)
@@ -198,7 +249,9 @@ def test_the_output_that_is_given_is_the_one_that_is_checked():
     layer, hidden, _ = layer_and_state(0, 2, 0, 4, False, "gelu", 1.0)
     with torch.no_grad():
         output = hidden_state(layer(hidden[None]))[0]
-    assert torch.equal(LayerJacobian(layer, hidden, output=output).norms(), LayerJacobian(layer, hidden).norms())
+    assert torch.equal(
+        LayerJacobian(layer, hidden, output=output).norms(), LayerJacobian(layer, hidden).norms()
+    )
     for wrong in (output + 1e-3, output[:3], output * math.nan):
         with pytest.raises(ValueError, match="gives another output"):
             LayerJacobian(layer, hidden, output=wrong)

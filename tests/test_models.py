@@ -7,7 +7,7 @@ import transformers
 from conftest import tiny_bert
 from transformers.utils import logging
 
-from helpers import Sentence, checks, encode, layer_stack, load_bert, models, noise_response
+from helpers import Sentence, encode, inputs, layer_stack, load_bert, models, noise_response
 
 
 def test_bundled_model_is_the_published_one(minilm):
@@ -31,14 +31,18 @@ def test_changed_weights_are_refused(tmp_path, monkeypatch):
     content[-1] ^= 1
     weights.write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="not the published all-MiniLM-L6-v2.*expected SHA-256 53aa51"):
+    with pytest.raises(
+        ValueError, match="not the published all-MiniLM-L6-v2.*expected SHA-256 53aa51"
+    ):
         load_bert()
 
 
 def test_without_the_package_the_same_model_is_asked_for_by_name(monkeypatch):
     asked = []
     monkeypatch.setattr(models, "_bundled_minilm", lambda: None)
-    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda source: asked.append(source) or 1 / 0)
+    monkeypatch.setattr(
+        models.AutoTokenizer, "from_pretrained", lambda source: asked.append(source) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         load_bert()
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
@@ -46,7 +50,9 @@ def test_without_the_package_the_same_model_is_asked_for_by_name(monkeypatch):
 
 def test_unreachable_hub_names_three_ways_on(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OSError, match=r"(?s)run once with a connection.*save_pretrained.*load_bert\(\"minilm\"\)"):
+    with pytest.raises(
+        OSError, match=r"(?s)run once with a connection.*save_pretrained.*load_bert\(\"minilm\"\)"
+    ):
         load_bert(tmp_path / "no-such-directory")
 
 
@@ -56,14 +62,17 @@ def test_local_directory(tmp_path, minilm):
     minilm[1].save_pretrained(tmp_path)
     model, tokenizer = load_bert(str(tmp_path))
     sentence = encode(tokenizer, "Hello world!")
-    assert torch.equal(model(**sentence.inputs).last_hidden_state, tiny(**sentence.inputs).last_hidden_state)
+    assert torch.equal(
+        model(**sentence.inputs).last_hidden_state, tiny(**sentence.inputs).last_hidden_state
+    )
     assert tokenizer.model_max_length == 40
 
 
 def test_random_weights_are_seeded_and_leave_the_global_generator_alone():
     state = torch.get_rng_state()
     first, second, other = (
-        load_bert("minilm", pretrained=False, seed=seed)[0].encoder.layer[0].output.dense.weight for seed in (1, 1, 2)
+        load_bert("minilm", pretrained=False, seed=seed)[0].encoder.layer[0].output.dense.weight
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
@@ -71,8 +80,14 @@ def test_random_weights_are_seeded_and_leave_the_global_generator_alone():
 
 def test_bert_base_architecture_needs_no_download():
     model, tokenizer = load_bert("bert-base-uncased", pretrained=False)
-    assert (model.config.num_hidden_layers, model.config.hidden_size, len(tokenizer)) == (12, 768, 30522)
-    assert encode(tokenizer, "Hello world!").inputs["input_ids"].tolist() == [[101, 7592, 2088, 999, 102]]
+    assert (model.config.num_hidden_layers, model.config.hidden_size, len(tokenizer)) == (
+        12,
+        768,
+        30522,
+    )
+    assert encode(tokenizer, "Hello world!").inputs["input_ids"].tolist() == [
+        [101, 7592, 2088, 999, 102]
+    ]
 
 
 def test_pairs_have_two_segments(minilm):
@@ -93,11 +108,23 @@ def configured(**changes):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("model.safetensors", lambda content: content[: len(content) // 2], "are damaged or do not fit"),
+        (
+            "model.safetensors",
+            lambda content: content[: len(content) // 2],
+            "are damaged or do not fit",
+        ),
         ("model.safetensors", lambda content: b"no tensors", "are damaged or do not fit"),
         ("config.json", configured(hidden_size=16), "are damaged or do not fit its config.json"),
-        ("config.json", configured(num_hidden_layers=3), "16 are missing or not expected, such as 'encoder.layer.2"),
-        ("config.json", configured(num_hidden_layers=1), "16 are missing or not expected, such as 'encoder.layer.1"),
+        (
+            "config.json",
+            configured(num_hidden_layers=3),
+            "16 are missing or not expected, such as 'encoder.layer.2",
+        ),
+        (
+            "config.json",
+            configured(num_hidden_layers=1),
+            "16 are missing or not expected, such as 'encoder.layer.1",
+        ),
     ],
     ids=["truncated", "not safetensors", "width", "too many layers", "too few layers"],
 )
@@ -132,13 +159,22 @@ def test_weights_without_a_pooler_or_with_a_head_are_welcome(tmp_path, minilm):
 
 SMALL = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
 DISTILLED = dict(dim=8, n_heads=2, n_layers=2, hidden_dim=16)
-KINDS = {"Bert": {}, "MPNet": {}, "DistilBert": {}, "Albert": {"embedding_size": 8}, "Roberta": {}, "XLMRoberta": {}}
+KINDS = {
+    "Bert": {},
+    "MPNet": {},
+    "DistilBert": {},
+    "Albert": {"embedding_size": 8},
+    "Roberta": {},
+    "XLMRoberta": {},
+}
 
 
 def random_model(kind):
     settings = DISTILLED if kind == "DistilBert" else SMALL | KINDS[kind]
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**settings, vocab_size=30527, max_position_embeddings=40)
+    config = getattr(transformers, f"{kind}Config")(
+        **settings, vocab_size=30527, max_position_embeddings=40
+    )
     return getattr(transformers, f"{kind}Model")(config).eval()
 
 
@@ -147,23 +183,33 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     """Transformers makes up a tokenizer that knows no word, or fails in as many ways as there are tokenizers."""
     model = random_model(kind)
     model.save_pretrained(tmp_path)
-    message = rf"tokenizer's files in '{tmp_path}', got .* with tokenizer.save_pretrained\('{tmp_path}'\)"
+    message = (
+        rf"tokenizer's files in '{tmp_path}', got .* with tokenizer.save_pretrained\('{tmp_path}'\)"
+    )
     with pytest.raises(ValueError, match=f"(?s){message}"):
         load_bert(tmp_path)
-    minilm[1].save_pretrained(tmp_path)  # any tokenizer serves: the refusal was about the missing one
+    minilm[1].save_pretrained(
+        tmp_path
+    )  # any tokenizer serves: the refusal was about the missing one
     loaded, tokenizer = load_bert(tmp_path)
     sentence = encode(tokenizer, "Hello world!")
     assert len(sentence.tokens) == 5 and "[UNK]" not in sentence.tokens
-    assert torch.equal(loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state)
+    assert torch.equal(
+        loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state
+    )
     assert tokenizer.model_max_length == models.positions(model) <= 40
-    assert noise_response(loaded, sentence, position=1, observe="embeddings", samples=2).values.shape == (1, 5, 1)
+    assert noise_response(
+        loaded, sentence, position=1, observe="embeddings", samples=2
+    ).values.shape == (1, 5, 1)
 
 
 def test_a_broken_tokenizer_is_refused_by_name(tmp_path, minilm):
     tiny_bert(vocab_size=30522).save_pretrained(tmp_path)
     minilm[1].save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match=r"(?s)expected the tokenizer's files in .*tokenizer.save_pretrained"):
+    with pytest.raises(
+        ValueError, match=r"(?s)expected the tokenizer's files in .*tokenizer.save_pretrained"
+    ):
         load_bert(tmp_path)
 
 
@@ -198,26 +244,42 @@ def test_a_decoder_keeps_no_cache(ids):
     """With a cache a layer that is run again would find the states of its first run."""
     config = transformers.BertConfig(**SMALL, vocab_size=50, is_decoder=True)
     model = transformers.BertLMHeadModel(config).eval()
-    given, _ = checks.check_inputs(model, ids)
+    given, _ = inputs.check_inputs(model, ids)
     assert given["use_cache"] is False and "use_cache" not in ids
     stack = layer_stack(model, ids)
     first, again = (stack.run(1, stack.states[1][None].expand(3, -1, -1)) for _ in range(2))
     assert torch.equal(first, again) and first.shape == (3, 5, 8)
 
 
-@pytest.mark.skipif(transformers.__version__ < "5", reason="XLM's layers get a cache from transformers 5 on")
+@pytest.mark.skipif(
+    transformers.__version__ < "5", reason="XLM's layers get a cache from transformers 5 on"
+)
 def test_layers_that_fill_a_cache_whatever_is_asked_are_refused(ids):
     """XLM makes a cache of its own, and has no argument against it."""
-    model = transformers.XLMModel(transformers.XLMConfig(emb_dim=8, n_layers=2, n_heads=2, vocab_size=50)).eval()
-    with pytest.raises(ValueError, match="expected layers that keep no cache, those of XLMModel .*noise_response"):
+    model = transformers.XLMModel(
+        transformers.XLMConfig(emb_dim=8, n_layers=2, n_heads=2, vocab_size=50)
+    ).eval()
+    with pytest.raises(
+        ValueError, match="expected layers that keep no cache, those of XLMModel .*noise_response"
+    ):
         layer_stack(model, ids)
-    response = noise_response(model, ids, inject="layer_norm_emb", position=1, observe="layer_norm2.*", samples=3)
+    response = noise_response(
+        model, ids, inject="layer_norm_emb", position=1, observe="layer_norm2.*", samples=3
+    )
     assert (response.values > 0).all()
 
 
 def test_relative_positions_have_no_limit():
-    config = transformers.T5Config(d_model=8, d_kv=4, num_heads=2, num_layers=2, d_ff=16, vocab_size=50)
+    config = transformers.T5Config(
+        d_model=8, d_kv=4, num_heads=2, num_layers=2, d_ff=16, vocab_size=50
+    )
     model = transformers.T5EncoderModel(config).eval()
     long = {"input_ids": torch.randint(50, (1, 700), generator=torch.Generator().manual_seed(0))}
-    response = noise_response(model, long, inject="encoder.embed_tokens", position=3, observe="encoder", samples=2)
-    assert response.values.shape == (1, 700, 1) and response.values.isfinite().all() and response.values[0, 3] > 0
+    response = noise_response(
+        model, long, inject="encoder.embed_tokens", position=3, observe="encoder", samples=2
+    )
+    assert (
+        response.values.shape == (1, 700, 1)
+        and response.values.isfinite().all()
+        and response.values[0, 3] > 0
+    )

@@ -19,7 +19,9 @@ def jacobian_norms(model, inputs, position):
 
     def after(vector):
         def put(_module, _args, output):
-            return torch.cat([output[:, :position], vector[None, None], output[:, position + 1 :]], 1)
+            return torch.cat(
+                [output[:, :position], vector[None, None], output[:, position + 1 :]], 1
+            )
 
         with model.embeddings.register_forward_hook(put):
             return torch.stack(model(**inputs, output_hidden_states=True).hidden_states[1:])[:, 0]
@@ -36,7 +38,9 @@ def test_small_noise_estimates_the_jacobian(ids, mask):
     exact = jacobian_norms(model, inputs, 2)
     z = (response.values[..., 0] - exact) / response.stderr[..., 0]
     assert z.abs().max() < 4 and z.abs().max() > 0.01
-    assert (response.stderr[..., 0] / exact).max() < 0.02  # tight enough for a factor of 1.1 to fail
+    assert (
+        response.stderr[..., 0] / exact
+    ).max() < 0.02  # tight enough for a factor of 1.1 to fail
 
 
 def test_pairs_keep_their_segments(minilm, sentence):
@@ -62,16 +66,23 @@ def test_pairs_keep_their_segments(minilm, sentence):
 
 
 def test_one_injection_serves_all_sites_and_none_before_it(tiny, ids):
-    response = noise_response(tiny, ids, inject="encoder.layer.0", position=1, observe=["embeddings", LAYERS])
+    response = noise_response(
+        tiny, ids, inject="encoder.layer.0", position=1, observe=["embeddings", LAYERS]
+    )
     assert response.sites == ["embeddings", "encoder.layer.0", "encoder.layer.1"]
     assert (response.values[..., 0][0] == 0).all()
     others = [0, 2, 3, 4]
-    assert (response.values[..., 0][1, others] == 0).all() and response.values[..., 0][1, 1] == pytest.approx(8, rel=0.3)
+    assert (response.values[..., 0][1, others] == 0).all() and response.values[..., 0][
+        1, 1
+    ] == pytest.approx(8, rel=0.3)
     assert (response.values[..., 0][2] > 0).all()
 
 
 def test_standard_error_is_that_of_repetitions(tiny, ids):
-    runs = [noise_response(tiny, ids, position=1, observe=LAYERS, samples=30, seed=s) for s in range(100)]
+    runs = [
+        noise_response(tiny, ids, position=1, observe=LAYERS, samples=30, seed=s)
+        for s in range(100)
+    ]
     spread = torch.stack([run.values for run in runs]).std(0)
     claimed = torch.stack([run.stderr for run in runs]).mean(0)
     assert torch.allclose(spread, claimed, rtol=0.3)
@@ -84,7 +95,9 @@ def test_the_seed_decides_and_the_pass_size_does_not(ids, monkeypatch):
     assert not torch.equal(first.values, noise_response(model, ids, **options, seed=4).values)
     monkeypatch.setattr(noise, "TOKENS_PER_PASS", 20)
     split = noise_response(model, ids, **options, seed=3)
-    assert torch.allclose(first.values, split.values, rtol=1e-9) and torch.allclose(first.stderr, split.stderr, rtol=1e-9)
+    assert torch.allclose(first.values, split.values, rtol=1e-9) and torch.allclose(
+        first.stderr, split.stderr, rtol=1e-9
+    )
 
 
 def test_one_sample_has_no_standard_error(tiny, ids):
@@ -107,9 +120,13 @@ def test_the_same_under_inference_mode(tiny, ids):
 
 
 def test_responses_compare_and_print_in_a_line(tiny, ids):
-    first, same, other = (noise_response(tiny, ids, position=0, observe=LAYERS, samples=s) for s in (1, 1, 2))
+    first, same, other = (
+        noise_response(tiny, ids, position=0, observe=LAYERS, samples=s) for s in (1, 1, 2)
+    )
     assert first.stderr.isnan().all() and first == same and first != other  # NaN is like NaN here
-    assert first != dataclasses.replace(first, values=first.values + 1) and first != dataclasses.replace(first, sources=[1])
+    assert first != dataclasses.replace(
+        first, values=first.values + 1
+    ) and first != dataclasses.replace(first, sources=[1])
     how = "noise at embeddings, sigma=0.01, samples=1, 2 sites x 5 targets x 1 sources: 0 1 2 3 4"
     assert repr(first) == f"Influence({how})"
 
@@ -117,7 +134,9 @@ def test_responses_compare_and_print_in_a_line(tiny, ids):
 @pytest.mark.parametrize("disabled", [False, True])
 def test_a_bar_in_a_notebook_is_the_notebooks_own(disabled, monkeypatch):
     """A text bar would leave a box for stderr behind; with TQDM_DISABLE=1 there is nothing at all."""
-    monkeypatch.setenv("TQDM_DISABLE", "1") if disabled else monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setenv("TQDM_DISABLE", "1") if disabled else monkeypatch.delenv(
+        "TQDM_DISABLE", raising=False
+    )
     cell = "from helpers.noise import PROGRESS\nsum(PROGRESS(range(3), desc='noise', delay=0))"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     NotebookClient(notebook, kernel_name="python3").execute()

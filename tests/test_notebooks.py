@@ -28,11 +28,15 @@ def tagged(notebook, tag):
 
 
 def execute(notebook, folder):
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
 
 
 def figures_of(notebook):
-    return re.findall(r'save_figure\(.*"([^"]+)"\)', "\n".join(cell.source for cell in notebook.cells))
+    return re.findall(
+        r'save_figure\(.*"([^"]+)"\)', "\n".join(cell.source for cell in notebook.cells)
+    )
 
 
 @each
@@ -41,7 +45,12 @@ def test_runs_and_draws_the_committed_figures(path, tmp_path, monkeypatch):
     monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
     monkeypatch.setenv("TQDM_DISABLE", "1")
     execute(notebook, path.parent)
-    shown = "".join(str(output) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    shown = "".join(
+        str(output)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
     # seen with the pinned transformers; those of 06 are about rounding, which another processor does otherwise
     if version("transformers") == PINNED and not path.stem.startswith("06_"):
         assert "✗" not in shown, re.findall(r"✗[^\n<]*", shown)
@@ -65,7 +74,11 @@ INPUTS = {  # what a reader may type into the parameters cell
     },
     "three words": {"TEXT": "Hi there.", "WORD": "there"},
     "a random model of another shape": {"MODEL": "tiny"},
-    "a pair of 60 tokens, where time grows fast, in that model": {"MODEL": "tiny", "TEXT": PAIR, "WORD": "ferry"},
+    "a pair of 60 tokens, where time grows fast, in that model": {
+        "MODEL": "tiny",
+        "TEXT": PAIR,
+        "WORD": "ferry",
+    },
 }
 
 
@@ -73,7 +86,9 @@ INPUTS = {  # what a reader may type into the parameters cell
 def tiny_directory(tmp_path_factory):
     """Four layers, 48 wide, three heads, saved as a reader would save a model."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    config = BertConfig(hidden_size=48, num_attention_heads=3, num_hidden_layers=4, intermediate_size=96)
+    config = BertConfig(
+        hidden_size=48, num_attention_heads=3, num_hidden_layers=4, intermediate_size=96
+    )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     load_bert()[1].save_pretrained(folder)
@@ -94,10 +109,14 @@ def test_runs_on_other_inputs(path, tmp_path, monkeypatch, tiny_directory):
     for name, changes in INPUTS.items():
         if "cost" in path.stem:  # measures seconds, many of them: in the small model
             changes = {"MODEL": "tiny"} | changes
-        changes = {key: str(tiny_directory) if value == "tiny" else value for key, value in changes.items()}
+        changes = {
+            key: str(tiny_directory) if value == "tiny" else value for key, value in changes.items()
+        }
         changes = {key: value for key, value in ({"EVERY": 60} | changes).items() if key in given}
         lines = "\n".join(f"{key} = {value!r}" for key, value in changes.items())
-        cells.append(nbformat.v4.new_code_cell(f"%reset -f\n# {name}\n{parameters[0].source}\n{lines}"))
+        cells.append(
+            nbformat.v4.new_code_cell(f"%reset -f\n# {name}\n{parameters[0].source}\n{lines}")
+        )
         cells += [nbformat.v4.new_code_cell(cell.source) for cell in code[1:]]
     monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
     monkeypatch.setenv("TQDM_DISABLE", "1")
@@ -114,7 +133,9 @@ def compare_with_committed(drawn):
     # another transformers rounds otherwise, which noise shows: less than one flipped cell would
     limit = 0.3 if version("transformers") == PINNED else 1.0
     difference = compare_images(ROOT / "figures" / drawn.name, drawn, tol=limit, in_decorator=True)
-    assert difference is None, f"{drawn.stem} differs from the committed figure: RMS {difference['rms']:.2f} > {limit}"
+    assert difference is None, (
+        f"{drawn.stem} differs from the committed figure: RMS {difference['rms']:.2f} > {limit}"
+    )
 
 
 @each
@@ -125,9 +146,13 @@ def test_what_is_committed_is_a_clean_run(path):
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert "✗" not in str(outputs)
-    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]  # see Makefile
+    assert not [
+        o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
+    ]  # see Makefile
     assert "widgets" not in notebook.metadata and path.stat().st_size < 2**20
-    assert not re.findall(r'(?:^|[\s"\'(])(/(?:home|root|work|tmp|Users|usr)/\S*)', path.read_text())
+    assert not re.findall(
+        r'(?:^|[\s"\'(])(/(?:home|root|work|tmp|Users|usr)/\S*)', path.read_text()
+    )
 
 
 @each
@@ -136,7 +161,13 @@ def test_anatomy(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
-    for part in ("**You will see**", "**You need**", "**Minutes:**", "## Takeaways", "## Exercises"):
+    for part in (
+        "**You will see**",
+        "**You need**",
+        "**Minutes:**",
+        "## Takeaways",
+        "## Exercises",
+    ):
         assert part in prose, part
     for link in re.findall(r"\]\(([^)#]+?)\)", prose):
         assert link.startswith("http") or (path.parent / link).exists(), link
@@ -151,7 +182,10 @@ def test_anatomy(path):
 
 def checks_of(notebook):
     """The line(s) that judge each exercise's answer, from `check(` to the end of its cell."""
-    return [re.search(r"^check\(.*", cell.source, re.M | re.S)[0] for cell in tagged(notebook, "exercise")]
+    return [
+        re.search(r"^check\(.*", cell.source, re.M | re.S)[0]
+        for cell in tagged(notebook, "exercise")
+    ]
 
 
 @each
@@ -160,7 +194,9 @@ def test_exercises_are_left_to_do_and_their_solutions_are_right(path, monkeypatc
     notebook = nbformat.read(path, as_version=4)
     exercises = tagged(notebook, "exercise")
     assert exercises and all("still to do" in str(cell.outputs) for cell in exercises)
-    solutions = nbformat.read(path.parent / "solutions" / f"{path.stem[:2]}_solutions.ipynb", as_version=4)
+    solutions = nbformat.read(
+        path.parent / "solutions" / f"{path.stem[:2]}_solutions.ipynb", as_version=4
+    )
     assert checks_of(solutions) == checks_of(notebook)
     monkeypatch.setenv("TQDM_DISABLE", "1")
     committed = [cell.execution_count for cell in solutions.cells if cell.cell_type == "code"]
@@ -173,13 +209,17 @@ def test_exercises_are_left_to_do_and_their_solutions_are_right(path, monkeypatc
 def test_every_figure_is_drawn_by_a_notebook():
     names = [name for path in NOTEBOOKS for name in figures_of(nbformat.read(path, as_version=4))]
     assert sorted(names) == sorted(file.stem for file in (ROOT / "figures").glob("*.png"))
-    assert all(name[:2] in {path.stem[:2] for path in NOTEBOOKS} for name in names) and len(set(names)) == len(names)
+    assert all(name[:2] in {path.stem[:2] for path in NOTEBOOKS} for name in names) and len(
+        set(names)
+    ) == len(names)
 
 
 def test_the_readme_lists_every_notebook_and_shows_a_figure():
     readme = (ROOT / "README.md").read_text()
     table = readme.partition("## The notebooks")[2].partition("\n## ")[0]
-    listed = re.findall(r"\]\(notebooks/(\d\d_\w+\.ipynb)\)", table)  # the path, then further reading
+    listed = re.findall(
+        r"\]\(notebooks/(\d\d_\w+\.ipynb)\)", table
+    )  # the path, then further reading
     assert [path.name for path in NOTEBOOKS] == sorted(listed)
     for target in re.findall(r"\]\(([^)#]+?)\)", readme):
         assert target.startswith("http") or (ROOT / target).exists(), target
@@ -188,7 +228,11 @@ def test_the_readme_lists_every_notebook_and_shows_a_figure():
 def test_the_readmes_example_runs():
     scope = {}
     exec(re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1], scope)
-    assert scope["influence"].values.shape == (6, len(scope["sentence"].tokens), len(scope["sentence"].tokens))
+    assert scope["influence"].values.shape == (
+        6,
+        len(scope["sentence"].tokens),
+        len(scope["sentence"].tokens),
+    )
 
 
 def test_the_installed_set_is_the_pinned_one():

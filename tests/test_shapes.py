@@ -29,7 +29,9 @@ def test_shape_table_of_bert_base():
     model, _ = load_bert("bert-base-uncased", pretrained=False)
     inputs = {"input_ids": torch.arange(13)[None]}
     bare = isinstance(model.encoder.layer[0](torch.zeros(1, 13, 768)), torch.Tensor)
-    expected = [(name, tuple(map(int, shape.split(",")))) for name, shape in golden("shape_table.tsv")]
+    expected = [
+        (name, tuple(map(int, shape.split(",")))) for name, shape in golden("shape_table.tsv")
+    ]
     if bare:
         layers = {f"encoder.layer.{i}/0": f"encoder.layer.{i}" for i in range(12)}
         expected = [(layers.get(name, name), shape) for name, shape in expected]
@@ -41,7 +43,9 @@ def test_shapes_follow_from_the_configuration(tiny, ids):
     """An invariant that no table knows: widths are those of the configuration and seq is kept everywhere."""
     for name, shape in shape_table(tiny, ids, depth=9).rows:
         pooled = name.startswith("pooler") or name == "/pooler_output"
-        if "self.dropout" in name:  # the attention weights [1, head, seq, seq], where attention is not fused
+        if (
+            "self.dropout" in name
+        ):  # the attention weights [1, head, seq, seq], where attention is not fused
             assert shape == (1, 2, 5, 5)
             continue
         assert shape[:-1] == ((1,) if pooled else (1, 5)), name
@@ -51,7 +55,10 @@ def test_shapes_follow_from_the_configuration(tiny, ids):
 def test_text_and_frame(tiny, ids):
     table = shape_table(tiny, ids, depth=0)
     assert str(table).splitlines()[0] == "embeddings                torch.Size([1, 5, 8])"
-    assert list(table.to_frame().columns) == ["output", "shape"] and len(table.to_frame()) == len(table) == 5
+    assert (
+        list(table.to_frame().columns) == ["output", "shape"]
+        and len(table.to_frame()) == len(table) == 5
+    )
     assert str(module_tree(tiny)).splitlines()[0].split() == [
         "embeddings",
         "transformers.models.bert.modeling_bert.BertEmbeddings",
@@ -66,13 +73,22 @@ def test_nothing_is_left_behind(tiny, ids):
 
 def test_a_table_is_short_to_print_and_whole_in_a_notebook(tiny, ids):
     table = shape_table(tiny, ids)
-    assert repr(table) == f"Table({len(table)} rows of output and shape; print it, or take .rows or .to_frame())"
+    assert (
+        repr(table)
+        == f"Table({len(table)} rows of output and shape; print it, or take .rows or .to_frame())"
+    )
     tree = module_tree(load_bert("bert-base-uncased", pretrained=False)[0])
     html = tree._repr_html_()
     assert html.count("<tr") == len(tree) + 1 > 200  # every row and the head
-    assert all(f"<td>{name}</td>" in html for name, _ in tree.rows) and ">module<" in html and ">class<" in html
+    assert (
+        all(f"<td>{name}</td>" in html for name, _ in tree.rows)
+        and ">module<" in html
+        and ">class<" in html
+    )
     assert table == shape_table(tiny, ids) != shape_table(tiny, ids, depth=0)
 
 
 def test_a_module_without_parts_is_an_empty_table():
-    assert str(module_tree(torch.nn.Identity())) == "" and len(module_tree(torch.nn.Identity())) == 0
+    assert (
+        str(module_tree(torch.nn.Identity())) == "" and len(module_tree(torch.nn.Identity())) == 0
+    )

@@ -48,6 +48,8 @@ CALLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_memory_is_bounded(call):
-    run = subprocess.run([sys.executable, "-c", SCRIPT, CALLS[call]], capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, CALLS[call]], capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 4, f"{call}: {float(run.stdout):.2f} GiB"

@@ -12,7 +12,9 @@ from transformers.models.bert import modeling_bert
 from helpers import show_source
 
 
-@pytest.mark.parametrize("obj", [modeling_bert.BertLayer, modeling_bert.BertLayer.forward, modeling_bert])
+@pytest.mark.parametrize(
+    "obj", [modeling_bert.BertLayer, modeling_bert.BertLayer.forward, modeling_bert]
+)
 def test_source_is_the_installed_text(obj):
     source = show_source(obj)
     assert source.code == inspect.getsource(obj)
@@ -20,7 +22,10 @@ def test_source_is_the_installed_text(obj):
     lines = inspect.getsource(modeling_bert).splitlines(keepends=True)
     assert "".join(lines[source.line - 1 :]).startswith(source.code)
     assert source.version == transformers.__version__
-    assert f"transformers {transformers.__version__}, {source.file}, line {source.line}" in source._repr_markdown_()
+    assert (
+        f"transformers {transformers.__version__}, {source.file}, line {source.line}"
+        in source._repr_markdown_()
+    )
 
 
 @pytest.mark.parametrize("obj", [len, 3, "text"])
@@ -48,12 +53,21 @@ CLASS = OWN[OWN.index("class Mine") : OWN.index("\ndef twice")].rstrip() + "\n"
 def test_source_of_ones_own_script(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(OWN + "print(show_source(Mine), end='')\nprint(show_source(twice))")
-    shown = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
-    assert shown == f"# __main__, mine.py, line 5\n{CLASS}# __main__, mine.py, line 11\n" + OWN[-31:] + "\n"
+    shown = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True
+    ).stdout
+    assert (
+        shown
+        == f"# __main__, mine.py, line 5\n{CLASS}# __main__, mine.py, line 11\n" + OWN[-31:] + "\n"
+    )
 
 
 def test_source_of_ones_own_notebook():
-    cells = ["%matplotlib inline\n" + OWN, "print(show_source(Mine), end='')", "show_source(Mine.forward)"]
+    cells = [
+        "%matplotlib inline\n" + OWN,
+        "print(show_source(Mine), end='')",
+        "show_source(Mine.forward)",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, kernel_name="python3").execute()
     assert notebook.cells[1].outputs[0].text == f"# __main__, a notebook's cell, line 6\n{CLASS}"
@@ -65,5 +79,10 @@ def test_source_of_a_package_without_a_version(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import plainpackage
 
-    assert str(show_source(plainpackage.f)) == "# plainpackage, plainpackage.py, line 1\ndef f():\n    return 1\n"
-    assert show_source(inspect.getsource).version == platform.python_version()  # of the standard library
+    assert (
+        str(show_source(plainpackage.f))
+        == "# plainpackage, plainpackage.py, line 1\ndef f():\n    return 1\n"
+    )
+    assert (
+        show_source(inspect.getsource).version == platform.python_version()
+    )  # of the standard library

@@ -12,7 +12,7 @@ import pytest
 from conftest import tiny_bert
 
 from helpers import downstream_influence, encode, layer_influence, layer_stack, save_page, view
-from helpers.view import align
+from helpers.interactive._view import align
 
 RNG = np.random.default_rng(0)
 
@@ -56,7 +56,9 @@ def test_the_numbers_in_the_page_are_pythons(model, hello, influence):
     assert np.array_equal(decoded(state["through"]["stderr"], shape[1:]), through.stderr[-1])
     for number in range(2):
         found = state["why"]["layers"][str(number)]
-        assert found["count"] == 2 and np.array_equal(decoded(found["heads"], (2, *shape[1:])), heads[number])
+        assert found["count"] == 2 and np.array_equal(
+            decoded(found["heads"], (2, *shape[1:])), heads[number]
+        )
         for name, part in paths[number].items():
             assert np.array_equal(decoded(found["paths"][name], shape[1:]), part)
 
@@ -72,7 +74,17 @@ def test_only_chosen_columns_and_rows_stand_at_their_places(model, hello):
     assert list(some.values.shape) == [2, 8, 2]
 
 
-HARD = ["[CLS]", "</script><script>alert(1)</script>", "<!--", "'\"&", "注意力", "😀", "$js", "\\u003c", "[SEP]"]
+HARD = [
+    "[CLS]",
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "'\"&",
+    "注意力",
+    "😀",
+    "$js",
+    "\\u003c",
+    "[SEP]",
+]
 
 
 def test_whatever_the_tokens_hold_the_page_is_whole():
@@ -86,8 +98,12 @@ def test_whatever_the_tokens_hold_the_page_is_whole():
 
 
 def test_a_page_of_twelve_layers_is_small_and_asks_for_nothing(tmp_path):
-    paths = [{name: np.ones((13, 13)) for name in ("residual", "value", "key", "query", "interference")}] * 12
-    shown = view(RNG.random((12, 13, 13)), ["word"] * 13, paths=paths, heads=RNG.random((12, 12, 13, 13)))
+    paths = [
+        {name: np.ones((13, 13)) for name in ("residual", "value", "key", "query", "interference")}
+    ] * 12
+    shown = view(
+        RNG.random((12, 13, 13)), ["word"] * 13, paths=paths, heads=RNG.random((12, 12, 13, 13))
+    )
     page = save_page(shown, tmp_path / "page.html").read_text("utf-8")
     assert len(page.encode()) < 300_000
     code = page.replace(re.search(r'id="state">.*?</script>', page, re.S)[0], "")
@@ -152,7 +168,10 @@ def test_identical_and_unrelated_inputs_are_said_to_be_so(model, minilm, influen
     other_model = layer_influence(
         tiny_bert(vocab_size=30522, intermediate_size=8), minilm_hello(minilm), progress=quiet
     )
-    assert "the same sentence, with other numbers" in view(influence, second=other_model).state["second"]["note"]
+    assert (
+        "the same sentence, with other numbers"
+        in view(influence, second=other_model).state["second"]["note"]
+    )
 
 
 def minilm_hello(minilm):
@@ -195,5 +214,9 @@ def test_alignment_uses_every_token_at_most_once_in_order():
 def test_an_installed_package_has_the_files_of_the_view():
     """Every file in helpers that is not Python is named as package data."""
     root = Path(__file__).parents[1]
-    data = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]["helpers"]
-    assert sorted(data) == sorted(p.name for p in (root / "helpers").iterdir() if p.suffix not in (".py", ""))
+    data = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]["helpers"]
+    assert sorted(data) == sorted(
+        p.name for p in (root / "helpers").iterdir() if p.suffix not in (".py", "")
+    )

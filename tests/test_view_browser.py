@@ -11,7 +11,13 @@ from nbconvert import HTMLExporter
 from helpers import downstream_influence, encode, layer_influence, layer_stack, save_page, view
 
 TEXT = "Hello world, hello word."
-OFFLINE = {"mathjax_url": "", "require_js_url": "", "jquery_url": "", "widget_renderer_url": "", "mermaid_js_url": ""}
+OFFLINE = {
+    "mathjax_url": "",
+    "require_js_url": "",
+    "jquery_url": "",
+    "widget_renderer_url": "",
+    "mermaid_js_url": "",
+}
 
 
 def quiet(steps, desc):
@@ -29,7 +35,9 @@ def measured(minilm):
         "paths": [J.paths() for J in jacobians],
         "heads": [J.heads() for J in jacobians],
         "through": downstream_influence(model, sentence, samples=4, progress=quiet),
-        "second": layer_influence(model, encode(tokenizer, "Hello moon, hello word."), progress=quiet),
+        "second": layer_influence(
+            model, encode(tokenizer, "Hello moon, hello word."), progress=quiet
+        ),
     }
 
 
@@ -40,16 +48,29 @@ def parts(measured):
 
 def opened(browser, folder, shown, carrier="page", **context):
     """A page of the browser, and in it the root of the view; what goes wrong there is collected."""
-    page = browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "offline": True} | context).new_page()
+    page = browser.new_context(
+        **{"viewport": {"width": 1000, "height": 900}, "offline": True} | context
+    ).new_page()
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
-    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:", "data:")) else page.problems.append(r.url))
+    page.on(
+        "console", lambda line: page.problems.append(line.text) if line.type == "error" else None
+    )
+    page.on(
+        "request",
+        lambda r: (
+            None if r.url.startswith(("file:", "blob:", "data:")) else page.problems.append(r.url)
+        ),
+    )
     file = save_page(shown, folder / "page.html")
     place = page
     if carrier == "nbconvert":
-        output = nbformat.v4.new_output("execute_result", {"text/html": shown._repr_html_()}, execution_count=1)
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("v", outputs=[output], execution_count=1)])
+        output = nbformat.v4.new_output(
+            "execute_result", {"text/html": shown._repr_html_()}, execution_count=1
+        )
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell("v", outputs=[output], execution_count=1)]
+        )
         exporter = HTMLExporter(**OFFLINE)
         file.write_text(exporter.from_notebook_node(notebook)[0], "utf-8")
     page.goto(file.as_uri())
@@ -62,7 +83,9 @@ def opened(browser, folder, shown, carrier="page", **context):
 
 @pytest.fixture(params=["page", "nbconvert"])
 def shown(request, browser, tmp_path, measured, parts):
-    page, root = opened(browser, tmp_path, view(measured["influence"], **parts, layer=2, source=4), request.param)
+    page, root = opened(
+        browser, tmp_path, view(measured["influence"], **parts, layer=2, source=4), request.param
+    )
     yield page, root
     assert page.problems == []
     page.context.close()
@@ -84,7 +107,9 @@ def test_hover_tells_the_value_and_click_selects(shown, measured):
     hint = root.locator(".bv-hint").inner_text()
     order = sorted((float(values[2, s]) for s in range(8) if s != 2), reverse=True)
     rank = order.index(float(values[2, 1])) + 1
-    assert hint.startswith("'hello' (1st) → 'world': ") and hint.endswith(f"{rank}{nth(rank)} of 7 sources")
+    assert hint.startswith("'hello' (1st) → 'world': ") and hint.endswith(
+        f"{rank}{nth(rank)} of 7 sources"
+    )
     assert number(hint) == pytest.approx(float(values[2, 1]), rel=0.006)
     assert selected(root)[2] == 4, "a hover selects nothing"
     cell.click()
@@ -99,7 +124,16 @@ def nth(rank):
 def test_the_second_of_two_equal_words_is_another_one(shown, measured):
     _, root = shown
     words = root.locator(".bv-sentence button")
-    assert words.all_inner_texts() == ["[CLS]", "hello₁", "world", "','", "hello₂", "word", "'.'", "[SEP]"]
+    assert words.all_inner_texts() == [
+        "[CLS]",
+        "hello₁",
+        "world",
+        "','",
+        "hello₂",
+        "word",
+        "'.'",
+        "[SEP]",
+    ]
     words.nth(1).click()
     assert selected(root)[2] == 1
     words.nth(4).click()
@@ -115,7 +149,10 @@ def test_the_second_of_two_equal_words_is_another_one(shown, measured):
 def test_a_word_shades_the_others_by_what_it_sends_or_they_send_to_it(shown, measured):
     _, root = shown
     colour = "e => getComputedStyle(e).backgroundColor"
-    words, cell = root.locator(".bv-sentence button"), lambda t, s: root.locator(f'[data-cell="{8 * t + s}"]')
+    words, cell = (
+        root.locator(".bv-sentence button"),
+        lambda t, s: root.locator(f'[data-cell="{8 * t + s}"]'),
+    )
     words.nth(2).hover()
     assert words.nth(5).evaluate(colour) == cell(5, 2).evaluate(colour)
     root.get_by_role("button", name="receives").click()
@@ -148,12 +185,16 @@ def test_keyboard_alone(shown):
     page.keyboard.press("Enter")
     assert selected(root)[0] == 3
     for name in ("word", "cell", "layer", "head"):
-        assert root.locator(f'[data-{name}][data-key][tabindex="0"]').count() == 1, f"one tab stop for each {name}"
+        assert root.locator(f'[data-{name}][data-key][tabindex="0"]').count() == 1, (
+            f"one tab stop for each {name}"
+        )
 
 
 def test_layers_and_through_all(shown, measured):
     _, root = shown
-    assert root.locator("[data-layer]").all_inner_texts() == [f"layer {n}" for n in range(6)] + ["through all layers"]
+    assert root.locator("[data-layer]").all_inner_texts() == [f"layer {n}" for n in range(6)] + [
+        "through all layers"
+    ]
     root.locator('[data-layer="all"]').click()
     assert selected(root)[0] == "all"
     told = root.get_by_role("status").inner_text()
@@ -181,7 +222,9 @@ def test_paths_and_heads_are_pythons(shown, measured):
         for name in names:
             assert found[name] == pytest.approx(float(measured["paths"][2][name][t, s]), rel=1e-6)
         for head in range(12):
-            assert found[f"head {head}"] == pytest.approx(float(measured["heads"][2][head, t, s]), rel=1e-6)
+            assert found[f"head {head}"] == pytest.approx(
+                float(measured["heads"][2][head, t, s]), rel=1e-6
+            )
         total = sum(value for name, value in found.items() if "head" not in name)
         assert total == pytest.approx(float(measured["influence"].values[2, t, s]), rel=1e-3)
 
@@ -204,14 +247,19 @@ def test_lines_are_the_same_selection(shown):
     root.get_by_role("button", name="lines").click()
     assert not root.locator(".bv-map").is_visible()
     mine = root.locator(".bv-lines line.bv-mine")
-    assert {int(line.get_attribute("data-cell")) % 8 for line in mine.all()} == {4} and mine.count() == 7
+    assert {int(line.get_attribute("data-cell")) % 8 for line in mine.all()} == {
+        4
+    } and mine.count() == 7
     root.locator(".bv-lines text[data-word='2']").first.click()
     assert selected(root)[2] == 2
     assert {int(line.get_attribute("data-cell")) % 8 for line in mine.all()} == {2}
     widths = {
-        int(line.get_attribute("data-cell")) // 8: float(line.get_attribute("stroke-width")) for line in mine.all()
+        int(line.get_attribute("data-cell")) // 8: float(line.get_attribute("stroke-width"))
+        for line in mine.all()
     }
-    assert max(widths, key=widths.get) == selected(root)[1], "the widest line is the largest influence"
+    assert max(widths, key=widths.get) == selected(root)[1], (
+        "the widest line is the largest influence"
+    )
 
 
 def test_own_position_and_special_tokens_can_be_hidden(shown):
@@ -234,7 +282,9 @@ def test_one_colour_scale_for_all_layers(shown, measured):
     _, root = shown
     ends = root.locator(".bv-ticks span").all_inner_texts()
     off = ~np.eye(8, dtype=bool)
-    every = np.concatenate([measured["influence"].values.numpy(), measured["through"].values[-1:].numpy()])[:, off]
+    every = np.concatenate(
+        [measured["influence"].values.numpy(), measured["through"].values[-1:].numpy()]
+    )[:, off]
     assert float(ends[-1]) == pytest.approx(every.max(), rel=0.006)
     root.locator('[data-layer="4"]').click()
     assert root.locator(".bv-ticks span").all_inner_texts() == ends
@@ -279,9 +329,13 @@ def test_compare_shows_ratios_on_aligned_words(browser, tmp_path, measured):
     page, root = opened(browser, tmp_path, view(first, second=second, layer=2))
     assert "'world' / 'moon'" in root.locator(".bv-note").inner_text()
     root.locator('[data-cell="21"]').hover()
-    there, ratio = re.search(r"in the second (\S+) \(× (\S+)\)", root.locator(".bv-hint").inner_text()).groups()
+    there, ratio = re.search(
+        r"in the second (\S+) \(× (\S+)\)", root.locator(".bv-hint").inner_text()
+    ).groups()
     assert float(there) == pytest.approx(float(second.values[2, 2, 5]), rel=0.006)
-    assert float(ratio) == pytest.approx(float(second.values[2, 2, 5] / first.values[2, 2, 5]), rel=0.006)
+    assert float(ratio) == pytest.approx(
+        float(second.values[2, 2, 5] / first.values[2, 2, 5]), rel=0.006
+    )
     before = root.locator('[data-cell="21"]').get_attribute("style")
     root.get_by_role("button", name="difference").click()
     assert root.locator('[data-cell="21"]').get_attribute("style") != before
@@ -290,20 +344,39 @@ def test_compare_shows_ratios_on_aligned_words(browser, tmp_path, measured):
 
 def test_word_pieces_are_joined_by_sums(browser, tmp_path):
     values = np.random.default_rng(0).random((1, 5, 5))
-    page, root = opened(browser, tmp_path, view(values, ["[CLS]", "token", "##ization", "works", "[SEP]"]))
+    page, root = opened(
+        browser, tmp_path, view(values, ["[CLS]", "token", "##ization", "works", "[SEP]"])
+    )
     root.get_by_role("button", name="word pieces joined").click()
-    assert root.locator(".bv-sentence button").all_inner_texts() == ["[CLS]", "tokenization", "works", "[SEP]"]
+    assert root.locator(".bv-sentence button").all_inner_texts() == [
+        "[CLS]",
+        "tokenization",
+        "works",
+        "[SEP]",
+    ]
     label = root.locator('[data-cell="6"]').get_attribute("aria-label")
     assert label.startswith("'works' → 'tokenization'")
     assert number(label) == pytest.approx(values[0, 1:3, 3].sum(), rel=0.006)
     assert page.problems == []
 
 
-HARD = ["[CLS]", "</script><img src=x onerror=alert(1)>", "'\"&", "注意力", "😀", "سلام", "$", "constructor", "[SEP]"]
+HARD = [
+    "[CLS]",
+    "</script><img src=x onerror=alert(1)>",
+    "'\"&",
+    "注意力",
+    "😀",
+    "سلام",
+    "$",
+    "constructor",
+    "[SEP]",
+]
 
 
 def test_any_script_and_markup_stay_text(browser, tmp_path):
-    page, root = opened(browser, tmp_path, view(np.random.default_rng(0).random((2, 9, 9)), HARD, title="<b>x</b>"))
+    page, root = opened(
+        browser, tmp_path, view(np.random.default_rng(0).random((2, 9, 9)), HARD, title="<b>x</b>")
+    )
     labels = root.locator(".bv-sentence button").all_inner_texts()
     assert labels == [t if re.search(r"[^\W_]", t) else f"'{t}'" for t in HARD]
     assert root.locator("img, b.x, .bv-note b").count() == 0
@@ -354,7 +427,9 @@ def test_text_is_legible_in_light_and_dark(browser, tmp_path, measured, scheme):
 def test_forced_colours_keep_the_map(browser, tmp_path, measured):
     page, root = opened(browser, tmp_path, view(measured["influence"]), forced_colors="active")
     colour = "e => getComputedStyle(e).backgroundColor"
-    assert len({root.locator(f'[data-cell="{i}"]').evaluate(colour) for i in (8, 17, 26, 35, 44)}) > 2
+    assert (
+        len({root.locator(f'[data-cell="{i}"]').evaluate(colour) for i in (8, 17, 26, 35, 44)}) > 2
+    )
     root.get_by_role("button", name="receives").click()
     assert json.loads(root.get_attribute("data-state"))["direction"] == "receives"
     assert page.problems == []

@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..noise import TOKENS_PER_PASS, mean_and_stderr, normal
+from ..result import Progress, Sampling
 from .jacobian import LayerJacobian
 from .layers import LayerStack
-from .noise import TOKENS_PER_PASS, mean_and_stderr, normal
-from .result import Progress, Sampling
 
 
 def sweep(

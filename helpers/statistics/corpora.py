@@ -7,7 +7,7 @@ from pathlib import Path
 import conllu
 from conllu.exceptions import ParseException
 
-from .text import Annotation, MarkedSentence, annotated, mark_sentence
+from .sentences import Annotation, MarkedSentence, annotated, mark_sentence
 
 NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation"}  # Universal NER's types
 TAGGED = ("id", "form", "tag", "annotator", "checked")  # the columns of IOB2

@@ -14,11 +14,11 @@ import traitlets
 from IPython.core.getipython import get_ipython
 from torch import nn
 
-from .influence import downstream_influence, layer_influence, upstream_influence
-from .layers import layer_stack
-from .models import encode
-from .result import TAKES
-from .view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
+from ..exact.influence import downstream_influence, layer_influence, upstream_influence
+from ..exact.layers import layer_stack
+from ..models import encode
+from ..result import TAKES
+from ._view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
 
 NUMBERS = {  # what the numbers depend on
     "text": "Beijing is the capital of China, said the man.",
@@ -251,12 +251,13 @@ def explorer(
 ) -> Explorer:
     """The view under a text box: a widget over the experiments of `influence.py`, live while a kernel runs.
 
-    `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and `source` are
-    selected at first. `.settings` and `.selected` follow what the reader does, and can be set; `.wait()` returns when
-    all is on screen; `.view()` is it without a kernel. An explorer is closed when its cell runs again.
+    `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and
+    `source` are selected at first. `.settings` and `.selected` follow what the reader does, and can
+    be set; `.wait()` returns when all is on screen; `.view()` is it without a kernel. An explorer
+    is closed when its cell runs again.
 
-    Raises `ValueError` for a sentence that cannot be shown and for unknown settings; what a reader types later is
-    answered under the box.
+    Raises `ValueError` for a sentence that cannot be shown and for unknown settings; what a reader
+    types later is answered under the box.
 
     >>> from helpers import load_bert
     >>> explorer(*load_bert(), text="Hello world!").selected[0]

@@ -1,6 +1,7 @@
 """Which position influences which, for all layers and positions of one sentence.
 
-Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dimensionless, as [layer, target, source].
+Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dimensionless, as [layer, target,
+source].
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hooks import resolve
+from ..hooks import resolve
+from ..models import Inputs
+from ..result import PROGRESS, Influence, Progress, Sampling
+from ..values import whole
 from .layers import LayerStack, layer_stack, stack_behind
-from .models import Inputs
-from .result import PROGRESS, Influence, Progress, Sampling
 from .sweep import sweep
-from .values import whole
 
 
 def layer_influence(
@@ -30,16 +31,17 @@ def layer_influence(
 ) -> Influence:
     """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
 
-    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma) or "jvp" (samples,
-    seed, dtype). Sampled methods carry standard errors. `layers` and `sources` are the numbers of the layers and the
-    positions wanted (default: all). `progress` goes through the steps and shows how far it is.
+    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma) or
+    "jvp" (samples, seed, dtype). Sampled methods carry standard errors. `layers` and `sources` are
+    the numbers of the layers and the positions wanted (default: all). `progress` goes through the
+    steps and shows how far it is.
 
-    With a `covariance` S, [hidden, hidden] for all layers or [layer, hidden, hidden], the influence is tr(J S Jᵀ):
-    along directions drawn from N(0, S), not along all alike. It is for "exact" only.
+    With a `covariance` S, [hidden, hidden] for all layers or [layer, hidden, hidden], the influence
+    is tr(J S Jᵀ): along directions drawn from N(0, S), not along all alike. It is for "exact" only.
 
-    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown method, a layer or a
-    position that is not there, an option that the method does not take, and for a layer that "exact" and "jvp" cannot
-    express.
+    Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown
+    method, a layer or a position that is not there, an option that the method does not take, and
+    for a layer that "exact" and "jvp" cannot express.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
@@ -76,14 +78,15 @@ def downstream_influence(
 ) -> Influence:
     """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
 
-    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions; takes samples, seed
-    and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions) or "noise" (samples, seed, sigma).
-    `sources` are the positions whose columns are wanted (default: all); each costs the same. Layers before the
-    injection are not run again; `progress` as for `layer_influence`. `inject=None` is what enters the first layer, also
-    where the output of "embeddings" does not, because the model maps it to another width first (ALBERT).
+    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions;
+    takes samples, seed and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions)
+    or "noise" (samples, seed, sigma). `sources` are the positions whose columns are wanted
+    (default: all); each costs the same. Layers before the injection are not run again; `progress`
+    as for `layer_influence`. `inject=None` is what enters the first layer, also where the output of
+    "embeddings" does not, because the model maps it to another width first (ALBERT).
 
-    Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as `layer_influence`
-    does, and for a site whose output does not enter a layer.
+    Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as
+    `layer_influence` does, and for a site whose output does not enter a layer.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
@@ -112,12 +115,13 @@ def upstream_influence(
 ) -> Influence:
     """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
 
-    One backward sweep serves every injection layer, where noise has to be injected again at each. `method` is "vjp"
-    (random orthogonal directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
-    whose rows are wanted (default: all); each costs the same.
+    One backward sweep serves every injection layer, where noise has to be injected again at each.
+    `method` is "vjp" (random orthogonal directions; takes samples, seed, dtype) or "exact" (all of
+    them). `targets` are the positions whose rows are wanted (default: all); each costs the same.
 
-    Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers whose input is
-    the source. Raises `ValueError` as `layer_influence` does, and for an `observe` that is not a layer.
+    Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers
+    whose input is the source. Raises `ValueError` as `layer_influence` does, and for an `observe`
+    that is not a layer.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .findings import interval, locality, mean_distance, reach, span_influence
-from .text import MarkedSentence
+from .sentences import MarkedSentence
 
 LIMITS = ["mean", "low", "high"]
 
@@ -46,9 +46,10 @@ def by_distance(
 def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list]:
     """`span_influence` of names and of their control, phrases, in each sentence.
 
-    "names" and each type of name are compared with all pairs of words outside names (punctuation aside), "phrases" (see
-    `MarkedSentence.phrases`) with all pairs outside phrases that have no word of a name, "names, content words" and
-    "names over phrases" only have content words on both sides.
+    "names" and each type of name are compared with all pairs of words outside names (punctuation
+    aside), "phrases" (see `MarkedSentence.phrases`) with all pairs outside phrases that have no
+    word of a name, "names, content words" and "names over phrases" only have content words on both
+    sides.
     """
     found: dict[str, list] = {}
     types = sorted({kind for words in chosen for kind in words.types})
@@ -85,9 +86,10 @@ def results(
 ) -> pd.DataFrame:
     """Rows of a results file: for each kind and layer the mean over sentences with its interval, n and the versions.
 
-    Each value of `kinds` has one entry per sentence: its value by layer, or (value, matched) as `reach` gives. `n` is
-    the number of sentences that have a value; with fewer than two the limits are NaN. `depth` is the layer's relative
-    depth, 1 for the last; `method` says how the maps were measured.
+    Each value of `kinds` has one entry per sentence: its value by layer, or (value, matched) as
+    `reach` gives. `n` is the number of sentences that have a value; with fewer than two the limits
+    are NaN. `depth` is the layer's relative depth, 1 for the last; `method` says how the maps were
+    measured.
     """
     made = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     tables = []
@@ -129,8 +131,8 @@ def results(
 def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Put `rows` into the results file in place of all that it has of the same model and text; returns the whole.
 
-    The numbers keep four digits. A file that does not exist is made. With $FIGURES_DIR set, the new file is written
-    there and `path` stays as it is.
+    The numbers keep four digits. A file that does not exist is made. With $FIGURES_DIR set, the new
+    file is written there and `path` stays as it is.
     """
     path = Path(path)
     rows = rows.round({"depth": 3}).assign(

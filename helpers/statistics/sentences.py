@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Sentence, encode
-from .values import square
+from ..models import Sentence, encode
+from ..values import square
 
 SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
 QUOTATION = {'"', "“", "”", "„", "«", "»", "``", "''"}
@@ -45,8 +45,9 @@ class MarkedSentence:
     def matrix(self, values, *, mean: bool = False, special: bool = False) -> np.ndarray:
         """[..., token, token] to [..., word, word]: influence summed over the pieces of each word, or its mean.
 
-        The sum is all that one word receives from another; it grows with the number of pieces, the mean does not.
-        With `special` the first and the last token stand before and after the words, [..., word + 2, word + 2].
+        The sum is all that one word receives from another; it grows with the number of pieces, the
+        mean does not. With `special` the first and the last token stand before and after the words,
+        [..., word + 2, word + 2].
         """
         values = square(values)
         if (seq := len(self.sentence.tokens)) != values.shape[-1]:
@@ -62,8 +63,9 @@ class MarkedSentence:
     def kinds(self) -> dict[str, np.ndarray]:
         """Masks [word + 2] of bool that fit `matrix(..., special=True)`, from "all words" to "[CLS]" and "[SEP]".
 
-        Function words are the closed classes of Universal Dependencies, or, without `pos`, words of a list (English).
-        The first and last token are called "[CLS]" and "[SEP]", whatever the model calls them.
+        Function words are the closed classes of Universal Dependencies, or, without `pos`, words of
+        a list (English). The first and last token are called "[CLS]" and "[SEP]", whatever the
+        model calls them.
         """
         words, mark = self.words, self.punctuation
         last = max(np.flatnonzero(~mark), default=-1)  # no letter or digit comes after it
@@ -103,7 +105,8 @@ class MarkedSentence:
 def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """Encode a sentence whose names are written as [words|type].
 
-    Raises `ValueError` for a bracket that is not part of such a mark, and for a tokenizer that does not know words.
+    Raises `ValueError` for a bracket that is not part of such a mark, and for a tokenizer that does
+    not know words.
 
     >>> from helpers import load_bert
     >>> marked = mark_sentence("[Ada Lovelace|person] wrote.", load_bert()[1])
@@ -125,7 +128,8 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
 def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence:
     """The words of a sentence in random order: what is left of a statistic is not about how they belong together.
 
-    Kinds and parts of speech move with the words; the names stay where they were, and now hold any words.
+    Kinds and parts of speech move with the words; the names stay where they were, and now hold any
+    words.
     """
     order = np.random.default_rng(seed).permutation(len(marked.words))
     words = [marked.words[word] for word in order]

@@ -1,6 +1,7 @@
 """Statistics over sentences: locality, reach by kind of word, influence within names; each with a bootstrap interval.
 
-All of them take one sentence's [..., target, source] influence between *words* and are 1 where nothing is special.
+All of them take one sentence's [..., target, source] influence between *words* and are 1 where
+nothing is special.
 """
 
 import warnings
@@ -9,13 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import DegenerateDataWarning, bootstrap
 
-from .values import numbers, square, whole
+from ..values import numbers, square, whole
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     """Share of the influence between different words that spans each distance, over what a uniform map would have.
 
-    `matrix` [..., target, source]; returns [..., distance], NaN for distances that the sentence does not have.
+    `matrix` [..., target, source]; returns [..., distance], NaN for distances that the sentence
+    does not have.
 
     >>> locality(np.ones((5, 5)), [1, 2]).tolist()
     [1.0, 1.0]
@@ -61,10 +63,11 @@ def reach(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Influence of some words on the others, and that of any word over the same distances in the same sentence.
 
-    `sources` [word] of bool says which; `words` [word] of bool says what counts as any word and as a receiver (default:
-    all), for a matrix with special tokens; `later` counts only receivers that come after the source. Returns (sent,
-    matched), [...] each, relative to the sentence's mean pair; NaN where there is no pair to compare. For a ratio take
-    `interval(sent, over=matched)`, see `span_influence`. For all words it is exactly 1.
+    `sources` [word] of bool says which; `words` [word] of bool says what counts as any word and as
+    a receiver (default: all), for a matrix with special tokens; `later` counts only receivers that
+    come after the source. Returns (sent, matched), [...] each, relative to the sentence's mean
+    pair; NaN where there is no pair to compare. For a ratio take `interval(sent, over=matched)`,
+    see `span_influence`. For all words it is exactly 1.
 
     >>> sent, matched = reach(np.ones((6, 6)), np.arange(6) == 2)
     >>> float(sent / matched)
@@ -85,11 +88,12 @@ def span_influence(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Influence between the words of a span, and between pairs as far apart in the same sentence outside spans.
 
-    `matrix` [..., target, source]; `eligible` [word] of bool says which words count, inside and outside (default: all);
-    with `against` the pairs to compare with are those within these other spans. Returns (within, matched), [...] each,
-    relative to the sentence's mean pair; NaN where no span has two such words or nothing can be compared with. Take the
-    ratio of their means over sentences, `interval(within, over=matched)`: the mean of the ratios would be above 1 for
-    chance alone, since a small denominator counts more than a large one.
+    `matrix` [..., target, source]; `eligible` [word] of bool says which words count, inside and
+    outside (default: all); with `against` the pairs to compare with are those within these other
+    spans. Returns (within, matched), [...] each, relative to the sentence's mean pair; NaN where no
+    span has two such words or nothing can be compared with. Take the ratio of their means over
+    sentences, `interval(within, over=matched)`: the mean of the ratios would be above 1 for chance
+    alone, since a small denominator counts more than a large one.
 
     >>> within, matched = span_influence(np.ones((6, 6)), [[1, 2]])
     >>> float(within / matched)
@@ -114,11 +118,12 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over the first axis, the sentences, with its percentile bootstrap interval (Efron 1979); NaNs are left out.
 
-    With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled together. `comparisons` is
-    how many intervals are read together: each is widened so that all of them cover at `confidence` (Bonferroni).
-    Returns (mean, low, high), each of the shape of one sentence's value; low and high are NaN where fewer than two
-    sentences have a value. Raises `ValueError` for fewer than two sentences, for shapes that differ and for a
-    confidence that is not between 0 and 1.
+    With `over`, of the same shape, the mean of `values` over the mean of `over`, resampled
+    together. `comparisons` is how many intervals are read together: each is widened so that all of
+    them cover at `confidence` (Bonferroni). Returns (mean, low, high), each of the shape of one
+    sentence's value; low and high are NaN where fewer than two sentences have a value. Raises
+    `ValueError` for fewer than two sentences, for shapes that differ and for a confidence that is
+    not between 0 and 1.
 
     >>> mean, low, high = interval(np.arange(10.0))
     >>> bool(low < mean < high), float(mean)

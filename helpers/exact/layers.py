@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_inputs, check_precision
-from .hooks import hidden_state, hooked, record, resolve
+from ..hooks import hidden_state, hooked, record, resolve
+from ..inputs import check_inputs, check_precision
+from ..models import Inputs
+from ..values import shortened
 from .jacobian import LayerJacobian
-from .models import Inputs
 from .post_ln import is_covered, score_bias
-from .values import shortened
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +43,8 @@ class LayerStack:
     def jacobian(self, layer: int, hidden: Tensor | None = None) -> LayerJacobian:
         """The derivative of layer number `layer`, as the model ran it, at its own state or at `hidden` [seq, hidden].
 
-        Raises `ValueError` for a layer that the closed form does not cover, as `LayerJacobian` does.
+        Raises `ValueError` for a layer that the closed form does not cover, as `LayerJacobian`
+        does.
         """
         state = self.states[layer] if hidden is None else hidden
         weights = self.states[layer].dtype
@@ -60,10 +61,11 @@ class LayerStack:
 def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     """One clean forward pass of one sentence, kept layer by layer.
 
-    The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer` in BERT); where one
-    layer runs several times (ALBERT), each run counts as a layer and is named with its number, as "...layers.0[3]" is.
-    Raises `ValueError` for inputs that are not one sentence and for a model whose layers cannot be followed: none were
-    found, weights in half precision, a compiled model, or a state that is not [1, seq, hidden].
+    The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer`
+    in BERT); where one layer runs several times (ALBERT), each run counts as a layer and is named
+    with its number, as "...layers.0[3]" is. Raises `ValueError` for inputs that are not one
+    sentence and for a model whose layers cannot be followed: none were found, weights in half
+    precision, a compiled model, or a state that is not [1, seq, hidden].
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))

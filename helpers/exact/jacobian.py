@@ -1,8 +1,10 @@
 """The exact derivative of one BERT layer at one hidden state, in closed form.
 
-Everything after the attention works position by position, so the block from `source` i to `target` j is
+Everything after the attention works position by position, so the block from `source` i to `target`
+j is
 
-    J[j,i] = D_j (δ_ij I + W_O C[j,i]),    D_j = LN2'(z2_j) (I + W_2 diag φ'(W_1 y_j + b_1) W_1) LN1'(z1_j),
+    J[j,i] = D_j (δ_ij I + W_O C[j,i]),    D_j = LN2'(z2_j) (I + W_2 diag φ'(W_1 y_j + b_1) W_1)
+    LN1'(z1_j),
 
 and C[j,i] stacks, head by head, with A the attention weights and o_j = Σ_i A[j,i] v_i,
 
@@ -19,9 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..values import whole
 from .linearised import LinearisedLayer
 from .post_ln import norm_jvp, norm_vjp
-from .values import whole
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
@@ -44,11 +46,12 @@ class Chunk(NamedTuple):
 class LayerJacobian(LinearisedLayer):
     """The derivative of `layer` at `hidden` [seq, hidden], one sentence, in `hidden`'s dtype and on its device.
 
-    `layer` is a post-LN layer of an architecture in `post_ln.NAMES` (BERT and its like, MPNet, DistilBERT, ALBERT), in
-    eval mode; `attention_mask` is [seq] of 1 (attend) and 0, `score_bias` [head, target, source] is what the model adds
-    to the scores besides. What is differentiated here is checked against what the layer puts out: `output`
-    [seq, hidden], or the layer is run. `LayerStack.jacobian` gives all of these as the model had them. Raises
-    `ValueError` for what this derivation does not cover; the method "noise" measures those.
+    `layer` is a post-LN layer of an architecture in `post_ln.NAMES` (BERT and its like, MPNet,
+    DistilBERT, ALBERT), in eval mode; `attention_mask` is [seq] of 1 (attend) and 0, `score_bias`
+    [head, target, source] is what the model adds to the scores besides. What is differentiated here
+    is checked against what the layer puts out: `output` [seq, hidden], or the layer is run.
+    `LayerStack.jacobian` gives all of these as the model had them. Raises `ValueError` for what
+    this derivation does not cover; the method "noise" measures those.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16))
@@ -63,7 +66,8 @@ class LayerJacobian(LinearisedLayer):
     ) -> Tensor:
         """∂out_target/∂in_source [hidden, hidden], or a part of it: one of `PATHS`, one head, or both.
 
-        The block is the sum of its paths, and the sum of its heads plus the residual path, which passes by them.
+        The block is the sum of its paths, and the sum of its heads plus the residual path, which
+        passes by them.
         """
         last = self.a.shape[-1] - 1
         target, source = whole(target, "a target", 0, last), whole(source, "a source", 0, last)
@@ -82,11 +86,13 @@ class LayerJacobian(LinearisedLayer):
     def norms(self, covariance: Tensor | None = None) -> Tensor:
         """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
 
-        ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the vectors W_V W_Kᵀ q_j
-        and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ + 2·seq²·hidden² operations.
+        ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the
+        vectors W_V W_Kᵀ q_j and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ + 2·seq²·hidden²
+        operations.
 
-        With a `covariance` S [hidden, hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that is, along the
-        directions in which hidden states really vary. S takes its place between the two factors of each product above.
+        With a `covariance` S [hidden, hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that
+        is, along the directions in which hidden states really vary. S takes its place between the
+        two factors of each product above.
         """
         self._check_covariance(covariance)
         rows = []
@@ -119,8 +125,9 @@ class LayerJacobian(LinearisedLayer):
     def heads(self) -> Tensor:
         """‖part‖²_F of each head's part, [head, target, source]: its value, key and, on the diagonal, query path.
 
-        The parts of a block over its heads, and the residual path on the diagonal, add up to the block; their squared
-        norms do not, because parts reinforce or cancel each other. A head sees its own d x d piece of G_j alone.
+        The parts of a block over its heads, and the residual path on the diagonal, add up to the
+        block; their squared norms do not, because parts reinforce or cancel each other. A head sees
+        its own d x d piece of G_j alone.
         """
         found = []
         for chunk in self._chunks():

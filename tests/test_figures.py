@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import helpers
-from helpers import curves, heatmap, labels, layer_grid, layer_influence, plots, save_figure, small_multiples
+from helpers import curves, figures, heatmap, labels, layer_grid, layer_influence, save_figure
+from helpers.lines import small_multiples
 
 
 def words(count):
@@ -27,7 +28,9 @@ def words(count):
 def overlaps(figure, axis):
     """Neighbouring tick labels that cover each other, in drawn pixels."""
     FigureCanvasAgg(figure).draw()
-    boxes = [label.get_window_extent() for label in getattr(figure.axes[0], f"get_{axis}ticklabels")()]
+    boxes = [
+        label.get_window_extent() for label in getattr(figure.axes[0], f"get_{axis}ticklabels")()
+    ]
     return [i for i, (a, b) in enumerate(itertools.pairwise(boxes)) if a.overlaps(b)]
 
 
@@ -35,15 +38,25 @@ def outside(figure):
     """Texts that are cut off at the edge of the figure, in drawn pixels."""
     FigureCanvasAgg(figure).draw()
     whole = figure.get_window_extent()
-    ticks = figure.axes[-1].get_yticklabels()  # of the colour bar: those beyond its ends are not drawn
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in ticks]
-    corners = [(text.get_text(), corner) for text in texts for corner in text.get_window_extent().corners()]
+    ticks = figure.axes[
+        -1
+    ].get_yticklabels()  # of the colour bar: those beyond its ends are not drawn
+    texts = [
+        text
+        for text in figure.findobj(Text)
+        if text.get_text() and text.get_visible() and text not in ticks
+    ]
+    corners = [
+        (text.get_text(), corner) for text in texts for corner in text.get_window_extent().corners()
+    ]
     return [text for text, corner in corners if not whole.contains(*corner)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 13, 40, 64])
 def test_every_token_is_labelled_and_readable(count):
-    figure = heatmap(np.random.default_rng(0).random((count, count)), words(count), title="A title " * 10)
+    figure = heatmap(
+        np.random.default_rng(0).random((count, count)), words(count), title="A title " * 10
+    )
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == words(count)
     assert [label.get_text() for label in axes.get_yticklabels()] == words(count)
@@ -51,7 +64,12 @@ def test_every_token_is_labelled_and_readable(count):
     assert not outside(figure)
     # in a page of 1000 pixels, the smallest label's letters are 8 high
     width = figure.get_figwidth() * 100
-    size = min(label.get_fontsize() for label in axes.get_xticklabels()) * 100 / 72 * min(1, 1000 / width)
+    size = (
+        min(label.get_fontsize() for label in axes.get_xticklabels())
+        * 100
+        / 72
+        * min(1, 1000 / width)
+    )
     assert size >= 8
 
 
@@ -69,7 +87,12 @@ def test_every_panel_of_a_grid_is_labelled_and_readable(depth, count):
 def test_marks_are_named():
     """A comma and a full stop are a pixel apart at this size."""
     axes = heatmap(np.ones((4, 4)), ["china", ",", ".", "##,"]).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["china", ", comma", ". full stop", "##,"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "china",
+        ", comma",
+        ". full stop",
+        "##,",
+    ]
 
 
 def test_other_scripts_take_a_font_that_has_them():
@@ -90,12 +113,16 @@ def test_an_influence_is_just_drawn(tiny, ids):
     for number, axes in enumerate(figure.axes[:2]):
         assert np.array_equal(axes.collections[0].get_array(), found.values[number].numpy())
     one = heatmap(layer_influence(tiny, ids, layers=[1]), log=True).axes[0]
-    assert one.get_title() == "encoder.layer.1" and np.array_equal(one.collections[0].get_array(), found.values[1])
+    assert one.get_title() == "encoder.layer.1" and np.array_equal(
+        one.collections[0].get_array(), found.values[1]
+    )
 
 
 def test_an_influence_of_chosen_sources_or_targets():
     values = torch.arange(1.0, 7.0).reshape(1, 3, 2)
-    found = SimpleNamespace(values=values, tokens=["a", "b", "c"], sites=["x"], sources=[2, 0], targets=[0, 1, 2])
+    found = SimpleNamespace(
+        values=values, tokens=["a", "b", "c"], sites=["x"], sources=[2, 0], targets=[0, 1, 2]
+    )
     for figure in (heatmap(found), layer_grid(found)):
         assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["c", "a"]
         assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
@@ -115,7 +142,9 @@ def test_one_colour_scale_and_one_labelled_bar_per_grid():
     shown = [axes for axes in figure.axes if axes.collections and axes.get_visible()]
     limits = {tuple(axes.collections[0].get_clim()) for axes in shown if axes.get_title()}
     assert limits == {(values.min(), values.max())}
-    assert [axes.get_title() for axes in shown if axes.get_title()] == [f"layer {i}" for i in range(4)]
+    assert [axes.get_title() for axes in shown if axes.get_title()] == [
+        f"layer {i}" for i in range(4)
+    ]
     assert "dimensionless" in figure.axes[-1].get_ylabel()
 
 
@@ -128,10 +157,19 @@ def test_zero_on_a_logarithmic_scale_takes_the_lowest_colour():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: heatmap(np.ones((2, 3)), ["a", "b"]), r"expected values \[2, 2\], .* got \[2, 3\]"),
+        (
+            lambda: heatmap(np.ones((2, 3)), ["a", "b"]),
+            r"expected values \[2, 2\], .* got \[2, 3\]",
+        ),
         (lambda: heatmap(np.full((1, 1), np.nan), ["a"]), "expected finite values to draw"),
-        (lambda: heatmap(np.zeros((1, 1)), ["a"], log=True), "expected finite, positive values to draw"),
-        (lambda: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]), "expected 2 panel names, one per layer, got 1"),
+        (
+            lambda: heatmap(np.zeros((1, 1)), ["a"], log=True),
+            "expected finite, positive values to draw",
+        ),
+        (
+            lambda: layer_grid(np.ones((2, 1, 1)), ["a"], ["one"]),
+            "expected 2 panel names, one per layer, got 1",
+        ),
         (lambda: layer_grid(np.ones((2, 2, 2)), ["a"]), r"expected values \[1, 1\]"),
     ],
 )
@@ -142,12 +180,17 @@ def test_values_that_cannot_be_drawn(draw, message):
 
 def test_curves_keep_the_legend_off_the_data():
     lines = {"a": [1, 2, 3], "b": ([1, 1, 1], [0, 0, 0], [2, 2, 2])}
-    figure = curves([1, 2, 3], lines, xlabel="layer", ylabel="share", reference=1.0, reference_label="null")
+    figure = curves(
+        [1, 2, 3], lines, xlabel="layer", ylabel="share", reference=1.0, reference_label="null"
+    )
     FigureCanvasAgg(figure).draw()
     (legend,) = figure.legends
     assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "null"]
-    assert curves([1, 10], {"a": [1, 2]}, xlabel="x", ylabel="y", log="xy").axes[0].get_xscale() == "log"
+    assert (
+        curves([1, 10], {"a": [1, 2]}, xlabel="x", ylabel="y", log="xy").axes[0].get_xscale()
+        == "log"
+    )
 
 
 def test_ordered_lines_have_ordered_colours():
@@ -156,25 +199,41 @@ def test_ordered_lines_have_ordered_colours():
     colours = np.array([line.get_color() for line in figure.axes[0].lines])[:, :3]
     brightness = colours @ [0.3, 0.6, 0.1]
     assert (np.diff(brightness) > 0).all() and len(np.unique(colours, axis=0)) == 12
-    assert len({line.get_color() for line in curves([0, 1], lines, xlabel="x", ylabel="y").axes[0].lines}) < 12
+    assert (
+        len(
+            {
+                line.get_color()
+                for line in curves([0, 1], lines, xlabel="x", ylabel="y").axes[0].lines
+            }
+        )
+        < 12
+    )
 
 
 def test_figures_of_an_installed_package_go_to_the_working_directory(tmp_path, monkeypatch):
     """Beside the package stands the checkout, or a folder of all packages, where nothing may be written."""
     monkeypatch.delenv("FIGURES_DIR", raising=False)
     package = Path(helpers.__file__).parent
-    assert package.parent == plots.ROOT and (package.parent / "pyproject.toml").is_file()
+    assert package.parent == figures.ROOT and (package.parent / "pyproject.toml").is_file()
     shutil.copytree(package, tmp_path / "site-packages" / "helpers")
     (tmp_path / "work").mkdir()
     script = "from helpers import *; save_figure(heatmap([[1]], ['a']), 'one')"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site-packages"), "PYTHONDONTWRITEBYTECODE": "1"}
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "work", env=environment, check=True)
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [Path("work/figures/one.png")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "site-packages"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "work", env=environment, check=True
+    )
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [
+        Path("work/figures/one.png")
+    ]
 
 
 def test_figures_of_a_checkout_go_to_its_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FIGURES_DIR", raising=False)
-    monkeypatch.setattr(plots, "ROOT", tmp_path)
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").touch()
     save_figure(heatmap([[1]], ["a"]), "one")
     assert (tmp_path / "figures" / "one.png").is_file()
@@ -212,7 +271,9 @@ def test_a_figure_that_shows_the_same_is_left_alone(tmp_path, monkeypatch):
 def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
     grid = layer_grid(np.ones((2, 2, 2)), ["a", "b"], title="Two\nlayers", label="share")
-    lines = curves([1, 2], {"up": [1, 2], "down": [2, 1]}, xlabel="layer", ylabel="error", title="Both")
+    lines = curves(
+        [1, 2], {"up": [1, 2], "down": [2, 1]}, xlabel="layer", ylabel="error", title="Both"
+    )
     lines.axes[0].text(1, 1, "both\nmeet")
     texts = [
         "Two layers. Panels: layer 0; layer 1. Horizontal: source. Vertical: target. Colours: share",
@@ -234,8 +295,12 @@ def test_small_multiples_share_axes_colours_and_one_legend():
         ("too few", "a", nan, nan, nan),
     ]
     names = ("panel", "line", "y", "low", "high")
-    data = pd.concat([pd.DataFrame(dict(zip(names, row, strict=True)) | {"x": [1, 2, 3]}) for row in rows])
-    figure = small_multiples(data, xlabel="depth", ylabel="reach", title="t", log=True, reference=1.0, across=2)
+    data = pd.concat(
+        [pd.DataFrame(dict(zip(names, row, strict=True)) | {"x": [1, 2, 3]}) for row in rows]
+    )
+    figure = small_multiples(
+        data, xlabel="depth", ylabel="reach", title="t", log=True, reference=1.0, across=2
+    )
     first, second, third = figure.axes
     assert [axes.get_title() for axes in (first, second, third)] == ["first", "second", "too few"]
     assert first.lines[1].get_color() == second.lines[0].get_color() != first.lines[0].get_color()

@@ -37,9 +37,10 @@ def heatmap(
 ) -> Figure:
     """One matrix with token labels: `values` [row, column], by default [target, source] with the tokens on both axes.
 
-    An `Influence` of one layer brings its labels. `log` chooses the colour scale, `limits` its ends (default: those of
-    the finite, for `log` positive, values; smaller values take the lowest colour). Marks that are hard to tell apart
-    are named (", comma"). Raises `ValueError` when labels and values do not fit together.
+    An `Influence` of one layer brings its labels. `log` chooses the colour scale, `limits` its ends
+    (default: those of the finite, for `log` positive, values; smaller values take the lowest
+    colour). Marks that are hard to tell apart are named (", comma"). Raises `ValueError` when
+    labels and values do not fit together.
 
     >>> heatmap([[1.0, 0.1], [0.2, 1.0]], ["a", "b"], log=True).axes[0].get_xlabel()
     'source'
@@ -90,8 +91,8 @@ def layer_grid(
 ) -> Figure:
     """One panel per layer on one colour scale: `values` [layer, target, source], `names` one title per panel.
 
-    An `Influence` brings its tokens and its layers' names. As many panels stand side by side as stay readable, three at
-    most. Raises `ValueError` when the labels do not fit the values.
+    An `Influence` brings its tokens and its layers' names. As many panels stand side by side as
+    stay readable, three at most. Raises `ValueError` when the labels do not fit the values.
 
     >>> len(layer_grid(np.ones((6, 2, 2)), ["a", "b"]).axes)  # six panels and the colour bar
     7
@@ -134,10 +135,11 @@ def layer_grid(
 def save_figure(figure: Figure, name: str) -> Figure:
     """Write `figure` as `<name>.png` and return it, to end a cell with.
 
-    The folder is $FIGURES_DIR when it is set, else `figures` of the checkout that holds this package, else, when the
-    package is installed without its checkout, `figures` in the working directory. A file that shows the same already,
-    but for the rounding of another processor, is left as it is. In a notebook the figure gets a text for readers who
-    do not see it: its titles and the names of its axes.
+    The folder is $FIGURES_DIR when it is set, else `figures` of the checkout that holds this
+    package, else, when the package is installed without its checkout, `figures` in the working
+    directory. A file that shows the same already, but for the rounding of another processor, is
+    left as it is. In a notebook the figure gets a text for readers who do not see it: its titles
+    and the names of its axes.
     """
     if not isinstance(figure, Figure):
         raise ValueError(f"expected a matplotlib Figure, got {type(figure).__name__}")

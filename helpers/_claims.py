@@ -1,7 +1,8 @@
 """Statements about one sentence and one model, each with ✓ or ✗; and answers to exercises.
 
-What holds for every input is an `assert`. What was seen on one sentence and one model is a claim: on other input it may
-be false, which is a result and no error. An exercise is checked the same way: nothing stops, the verdict is shown.
+What holds for every input is an `assert`. What was seen on one sentence and one model is a claim:
+on other input it may be false, which is a result and no error. An exercise is checked the same way:
+nothing stops, the verdict is shown.
 """
 
 import html
@@ -39,9 +40,10 @@ class Claims(list[Claim]):
 def claims(statements: Mapping[str, Any]) -> Claims:
     """Say of each statement whether it holds; never raises.
 
-    Each value is a condition, or `(condition, measured)` to show a number beside the statement, or a function of no
-    arguments that returns either. A function serves where the condition may have no meaning on other input, such as the
-    sixth layer of a model with four: what it raises is shown beside a ✗, as "cannot be judged".
+    Each value is a condition, or `(condition, measured)` to show a number beside the statement, or
+    a function of no arguments that returns either. A function serves where the condition may have
+    no meaning on other input, such as the sixth layer of a model with four: what it raises is shown
+    beside a ✗, as "cannot be judged".
 
     Returns a list of `Claim`, with `.statement`, `.holds` and `.measured`.
 
@@ -75,8 +77,8 @@ class Check:
 def check(answer: Any, right: Callable[[Any], Any], hint: str = "") -> Check:
     """Judge the answer to an exercise without telling the right one; never raises.
 
-    `answer` is `...` until the reader writes one. `right` is a function of the answer that returns a condition; when it
-    raises, the answer is wrong, and the error is shown with the `hint`.
+    `answer` is `...` until the reader writes one. `right` is a function of the answer that returns
+    a condition; when it raises, the answer is wrong, and the error is shown with the `hint`.
 
     >>> check(..., lambda answer: answer**2 == 49)
     … still to do: put your answer in place of the three dots

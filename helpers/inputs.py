@@ -45,10 +45,11 @@ def check_precision(module: nn.Module) -> None:
 def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
     """The inputs as a dict of [1, ...] tensors and the tokens (their positions when only a dict was given).
 
-    A decoder, which would fill a cache, gets `use_cache=False` beside them. Raises `ValueError` for what a measurement
-    on one sentence in eval mode cannot use: a model in training mode, no `input_ids`, something else than tensors, more
-    than one sentence, ids that the model does not have, a mask that is not [1, seq] of 1 and 0 or leaves nothing, or
-    inputs on another device than the model.
+    A decoder, which would fill a cache, gets `use_cache=False` beside them. Raises `ValueError` for
+    what a measurement on one sentence in eval mode cannot use: a model in training mode, no
+    `input_ids`, something else than tensors, more than one sentence, ids that the model does not
+    have, a mask that is not [1, seq] of 1 and 0 or leaves nothing, or inputs on another device than
+    the model.
     """
     check_model(model)
     config: Any = getattr(model, "config", None)

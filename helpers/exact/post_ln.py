@@ -1,6 +1,7 @@
 """The parts of a post-LN layer, wherever an architecture keeps them, and the derivatives of the position-wise ones.
 
-Post-LN (Vaswani et al. 2017, Devlin et al. 2019): attention, add and LayerNorm; feed-forward, add and LayerNorm.
+Post-LN (Vaswani et al. 2017, Devlin et al. 2019): attention, add and LayerNorm; feed-forward, add
+and LayerNorm.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_precision
+from ..inputs import check_precision
 
 INSTEAD = 'use method="noise", which measures any layer'
 

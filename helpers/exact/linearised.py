@@ -1,8 +1,9 @@
 """One BERT layer as the linear map that it is for small changes: `jvp` forward, `vjp` backward.
 
-For head h with head size d: q, k, v are the rows of the projections, A[j,i] = softmax_i(q_j·k_i/√d + mask), and
-o_j = Σ_i A[j,i] v_i. Then y = LN1(W_O o + b_O + x) and out = LN2(W_2 φ(W_1 y + b_1) + b_2 + y), position by position
-(Devlin et al. 2019, post-LN). The derivative of the softmax is dA = A ∘ (dS - Σ A dS), S the scores.
+For head h with head size d: q, k, v are the rows of the projections, A[j,i] = softmax_i(q_j·k_i/√d
++ mask), and o_j = Σ_i A[j,i] v_i. Then y = LN1(W_O o + b_O + x) and out = LN2(W_2 φ(W_1 y + b_1) +
+b_2 + y), position by position (Devlin et al. 2019, post-LN). The derivative of the softmax is dA =
+A ∘ (dS - Σ A dS), S the scores.
 """
 
 import copy
@@ -12,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from .hooks import hidden_state
+from ..hooks import hidden_state
 from .post_ln import check_output, layer_norm, layer_parts, norm_jvp, norm_vjp, with_slope
 
 

@@ -1,6 +1,7 @@
 """An influence to touch: hover, click, see where it goes, by layer, path and head; html alone, without a kernel.
 
-Python puts the numbers into a page; `view.js` draws them, and whatever is selected or coloured happens there.
+Python puts the numbers into a page; `view.js` draws them, and whatever is selected or coloured
+happens there.
 """
 
 import base64
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .models import MARKS
-from .result import Influence
+from ..models import MARKS
+from ..result import Influence
 
 HERE = Path(__file__).parent
 MAX_TOKENS = 64  # what a picture can label
@@ -74,13 +75,14 @@ def view(
 ) -> View:
     """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`, 64 at most.
 
-    `paths` and `heads` have a member per layer, `LayerJacobian.paths()` and `.heads()`. The last layer of `through`, a
-    `downstream_influence`, is shown beside the single ones. `second` is the influence in another sentence or another
-    model, shown relative to the first on aligned words. `layer` (or "all", for `through`), `source` (default: the first
-    word) and `target` (default: what that sends most to) are selected at first; `switches` are those of `SWITCHES`.
+    `paths` and `heads` have a member per layer, `LayerJacobian.paths()` and `.heads()`. The last
+    layer of `through`, a `downstream_influence`, is shown beside the single ones. `second` is the
+    influence in another sentence or another model, shown relative to the first on aligned words.
+    `layer` (or "all", for `through`), `source` (default: the first word) and `target` (default:
+    what that sends most to) are selected at first; `switches` are those of `SWITCHES`.
 
-    Positions that were not measured are grey. Raises `ValueError` for values that do not fit the tokens or are no
-    squared norms, and for a selection or a switch that is not there.
+    Positions that were not measured are grey. Raises `ValueError` for values that do not fit the
+    tokens or are no squared norms, and for a selection or a switch that is not there.
 
     >>> shown = view(np.ones((2, 3, 3)), ["a", "b", "c"], source=1, drawing="lines")
     >>> shown.state["selected"], "<iframe" in shown._repr_html_()

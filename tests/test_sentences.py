@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers import mark_sentence, read_sentences, shuffled
+from helpers.statistics import mark_sentence, read_sentences, shuffled
 
 CONLLU = """\
 # sent_id = a-1
@@ -69,12 +69,47 @@ def files(tmp_path):
 
 def test_conllu_with_the_names_beside_it(files, minilm):
     first, second = read_sentences(files[0], minilm[1])
-    assert first.words == ["Don", "'", "t", "ask", "Ada", "Lovelace", ",", '"', "she", '"', "left", "."]
-    tags = ["AUX", "PART", "PART", "VERB", "PROPN", "PROPN", "PUNCT", "PUNCT", "PRON", "PUNCT", "VERB", "PUNCT"]
+    assert first.words == [
+        "Don",
+        "'",
+        "t",
+        "ask",
+        "Ada",
+        "Lovelace",
+        ",",
+        '"',
+        "she",
+        '"',
+        "left",
+        ".",
+    ]
+    tags = [
+        "AUX",
+        "PART",
+        "PART",
+        "VERB",
+        "PROPN",
+        "PROPN",
+        "PUNCT",
+        "PUNCT",
+        "PRON",
+        "PUNCT",
+        "VERB",
+        "PUNCT",
+    ]
     assert first.pos == tags
-    assert (first.spans, first.types) == ([[4, 5], [8]], ["person", "person"])  # an I- after O begins a name
+    assert (first.spans, first.types) == (
+        [[4, 5], [8]],
+        ["person", "person"],
+    )  # an I- after O begins a name
     assert second.words == ["Prix", "du", "pain", "à", "Paris"]
-    assert second.pos == ["NOUN", "ADP", "NOUN", "ADP", "PROPN"]  # "du" is two words; the first one counts
+    assert second.pos == [
+        "NOUN",
+        "ADP",
+        "NOUN",
+        "ADP",
+        "PROPN",
+    ]  # "du" is two words; the first one counts
     assert (second.spans, second.types) == ([[4]], ["place"])
 
 
@@ -87,8 +122,15 @@ def test_names_from_elsewhere_or_none(files, minilm, tmp_path):
 def test_iob2_alone(files, minilm, monkeypatch):
     files[1].write_text(IOB2.replace("Prix du", "Prix de le"), encoding="utf-8")
     second, first = read_sentences(files[1], minilm[1])
-    assert first.words[:3] == ["Do", "n", "'"] and first.types == ["person", "person"] and first.pos is None
-    assert [first.words[word] for word in first.spans[0]] == ["Ada", "Lovelace"] and second.types == ["place"]
+    assert (
+        first.words[:3] == ["Do", "n", "'"]
+        and first.types == ["person", "person"]
+        and first.pos is None
+    )
+    assert [first.words[word] for word in first.spans[0]] == [
+        "Ada",
+        "Lovelace",
+    ] and second.types == ["place"]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +142,24 @@ def test_iob2_alone(files, minilm, monkeypatch):
             "LOC",
             r"word and tag \(O, B-PER, I-PER\), tab between, got \[6, 'Paris', 'LOC', '-', '-'\] in own",
         ),
-        (1, "4\tpain\tO\t-\t-", "4 pain O", "word and tag .*, tab between, in own.iob2: Invalid line"),
-        (0, "6\tParis\tParis", "6\tLyon\tLyon", r"words of a sentence in its text, 'Lyon' is not in ' Paris'"),
-        (0, "3\task\task", "3 ask ask", "expected CoNLL-U, ten columns with tabs between, in own.conllu"),
+        (
+            1,
+            "4\tpain\tO\t-\t-",
+            "4 pain O",
+            "word and tag .*, tab between, in own.iob2: Invalid line",
+        ),
+        (
+            0,
+            "6\tParis\tParis",
+            "6\tLyon\tLyon",
+            r"words of a sentence in its text, 'Lyon' is not in ' Paris'",
+        ),
+        (
+            0,
+            "3\task\task",
+            "3 ask ask",
+            "expected CoNLL-U, ten columns with tabs between, in own.conllu",
+        ),
     ],
 )
 def test_annotation_that_does_not_fit(files, minilm, file, old, new, message):
@@ -132,7 +189,9 @@ def test_kinds(files, minilm):
     }
     for marked in (
         read_sentences(files[0], minilm[1])[0],  # by part of speech
-        mark_sentence('Don\'t ask [Ada Lovelace|person], "[she|person]" left.', minilm[1]),  # by the list, see below
+        mark_sentence(
+            'Don\'t ask [Ada Lovelace|person], "[she|person]" left.', minilm[1]
+        ),  # by the list, see below
     ):
         found = kinds_of(marked)
         assert found.pop("all words") == marked.words
@@ -141,7 +200,9 @@ def test_kinds(files, minilm):
             found["function word"].insert(0, "Don")
         assert found == expected
         kinds = marked.kinds()
-        assert (sum(kinds[kind].astype(int) for kind in expected) == 1).all()  # each word is of one kind
+        assert (
+            sum(kinds[kind].astype(int) for kind in expected) == 1
+        ).all()  # each word is of one kind
 
 
 def test_a_full_stop_before_a_closing_quotation_mark_is_at_the_end(minilm):
@@ -151,7 +212,9 @@ def test_a_full_stop_before_a_closing_quotation_mark_is_at_the_end(minilm):
 
 
 def test_phrases_are_runs_of_content_words_without_names(minilm):
-    marked = mark_sentence("The old grey cat saw [Ada Lovelace|person] near deep blue water, red house.", minilm[1])
+    marked = mark_sentence(
+        "The old grey cat saw [Ada Lovelace|person] near deep blue water, red house.", minilm[1]
+    )
     assert [[marked.words[word] for word in run] for run in marked.phrases()] == [
         ["old", "grey", "cat", "saw"],
         ["near", "deep", "blue", "water"],
@@ -165,14 +228,24 @@ def test_words_with_the_special_tokens(minilm):
     seq = len(marked.sentence.tokens)
     values = np.random.default_rng(0).random((2, seq, seq))
     wide = marked.matrix(values, mean=True, special=True)
-    assert wide.shape == (2, 5, 5) and np.allclose(wide[:, 1:-1, 1:-1], marked.matrix(values, mean=True))
-    assert np.allclose(wide[:, 0, -1], values[:, 0, -1]) and np.allclose(wide[:, -1, 0], values[:, -1, 0])
+    assert wide.shape == (2, 5, 5) and np.allclose(
+        wide[:, 1:-1, 1:-1], marked.matrix(values, mean=True)
+    )
+    assert np.allclose(wide[:, 0, -1], values[:, 0, -1]) and np.allclose(
+        wide[:, -1, 0], values[:, -1, 0]
+    )
 
 
 def test_shuffled_words_keep_their_kind_and_names_their_place(files, minilm):
     marked = read_sentences(files[0], minilm[1])[0]
     moved = shuffled(marked, minilm[1], seed=3)
     assert sorted(moved.words) == sorted(marked.words) and moved.words != marked.words
-    assert sorted(zip(moved.words, moved.pos, strict=True)) == sorted(zip(marked.words, marked.pos, strict=True))
+    assert sorted(zip(moved.words, moved.pos, strict=True)) == sorted(
+        zip(marked.words, marked.pos, strict=True)
+    )
     assert moved.spans == marked.spans and moved.types == marked.types
-    assert shuffled(marked, minilm[1], seed=3).words == moved.words != shuffled(marked, minilm[1], seed=4).words
+    assert (
+        shuffled(marked, minilm[1], seed=3).words
+        == moved.words
+        != shuffled(marked, minilm[1], seed=4).words
+    )

@@ -1,0 +1,7 @@
+"""An influence to touch: `view` without a kernel, `explorer` under a text box with one, `save_page` as a file.
+
+view.js draws both, in plain JavaScript; view.css is its style, page.html the page of a saved view.
+"""
+
+from ._explorer import Explorer, explorer
+from ._view import View, align, save_page, view
