@@ -15,7 +15,7 @@ from .exact.layers import LayerStack, layer_stack
 from .exact.post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 from .figures import COLOURS, described
 from .hooks import hooked, tensors
-from .inputs import check_inputs
+from .inputs import prepare
 from .labels import STYLE
 from .models import Inputs
 from .values import shortened, whole
@@ -62,7 +62,7 @@ def architecture(
         ) from error
     sheet = _Sheet(7.4 if layer is None else 8.1, {mark} if isinstance(mark, str) else set(mark))
     if layer is None:
-        _draw_model(sheet, model, check_inputs(model, inputs)[0], stack)
+        _draw_model(sheet, model, prepare(model, inputs)[0], stack)
     else:
         _draw_layer(sheet, f"{type(model).__name__}, layer {layer}", stack, layer, weights[0])
     sheet.axes.set(xlim=(0, 8), ylim=(sheet.figure.get_figheight(), 0))

@@ -42,7 +42,7 @@ def check_precision(module: nn.Module) -> None:
         )
 
 
-def check_inputs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
+def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
     """The inputs as a dict of [1, ...] tensors and the tokens (their positions when only a dict was given).
 
     A decoder, which would fill a cache, gets `use_cache=False` beside them. Raises `ValueError` for

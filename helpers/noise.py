@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import edit, names, record, resolve
-from .inputs import check_inputs, check_precision
+from .inputs import check_precision, prepare
 from .models import Inputs
 from .result import PROGRESS, Influence, Sampling
 from .values import whole
@@ -48,7 +48,7 @@ def noise_response(
     >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*", samples=20).values.shape
     torch.Size([2, 3, 1])
     """
-    inputs, tokens = check_inputs(model, inputs)
+    inputs, tokens = prepare(model, inputs)
     Sampling("noise", samples, seed, sigma)
     seq = len(tokens)
     hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word stands"

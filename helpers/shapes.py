@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .hooks import hooked, tensors
-from .inputs import check_inputs, check_model
+from .inputs import check_model, prepare
 from .models import Inputs
 from .values import whole
 
@@ -76,7 +76,7 @@ def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     /last_hidden_state        torch.Size([1, 3, 8])
     /pooler_output            torch.Size([1, 8])
     """
-    inputs, _ = check_inputs(model, inputs)
+    inputs, _ = prepare(model, inputs)
     depth = whole(depth, "a depth", 0)
     rows: list[tuple[str, torch.Size]] = []
 

@@ -33,7 +33,7 @@ def numbers(values: Any) -> np.ndarray:
         raise ValueError(f"expected numbers, got {type(values).__name__}: {error}") from error
 
 
-def square(values: Any) -> np.ndarray:
+def all_pairs(values: Any) -> np.ndarray:
     """Values [..., target, source] as an array of floats."""
     found = numbers(values)
     if found.ndim < 2 or found.shape[-1] != found.shape[-2] or not found.size:

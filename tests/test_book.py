@@ -97,7 +97,7 @@ def test_every_page(opened, book, name):
 
 def test_the_pages_hold_what_the_tests_above_look_for(opened):
     """Formulas, figures and views are found on the pages that are known to have them."""
-    page = opened("07_exact_jacobian")
+    page = opened("06_exact_jacobian")
     assert page.locator(".bd-article .math mjx-container > svg").count() > 10
     assert page.locator(".bd-article img").count() >= 3
     assert page.locator(".bd-article mjx-assistive-mml").count() > 10, (

@@ -85,7 +85,7 @@ def test_everything_against_autograd(case):
     assert relative(blocks, truth) < 1e-10
     # each block against its own size, down to what float64 leaves of the largest
     squares = truth.square().sum((2, 3))
-    assert torch.allclose(J.norms(), squares, rtol=1e-10, atol=1e-22 * squares.max())
+    assert torch.allclose(J.squared_norms(), squares, rtol=1e-10, atol=1e-22 * squares.max())
 
     vectors = torch.randn(2, 3, seq, width, dtype=torch.float64)
     forward, backward = J.jvp(vectors), J.vjp(vectors)
@@ -117,7 +117,7 @@ def test_everything_against_autograd(case):
     half = torch.randn(width, width, dtype=torch.float64)
     covariance = half @ half.T
     along = torch.einsum("jiab,bc,jiac->ji", truth, covariance, truth)
-    assert relative(J.norms(covariance=covariance), along, along) < 1e-10
+    assert relative(J.squared_norms(covariance=covariance), along, along) < 1e-10
 
 
 @pytest.mark.parametrize("activation", sorted(ACT2FN))
@@ -128,7 +128,7 @@ def test_every_activation_of_the_library(activation):
         pytest.skip(str(error))
     assert (
         relative(
-            LayerJacobian(layer, hidden, mask).norms(),
+            LayerJacobian(layer, hidden, mask).squared_norms(),
             autograd(layer, hidden, mask).square().sum((2, 3)),
         )
         < 1e-6
@@ -153,15 +153,15 @@ def test_layers_of_the_family(model, config):
         torch.randn(4, 8, dtype=torch.float64),
     )
     truth = autograd(layer, hidden, None).square().sum((2, 3))
-    assert relative(LayerJacobian(layer, hidden).norms(), truth) < 1e-10
+    assert relative(LayerJacobian(layer, hidden).squared_norms(), truth) < 1e-10
 
 
 def test_chunks_of_targets_change_no_number(monkeypatch):
     layer, hidden, mask = layer_and_state(5, 2, 1, 9, True, "gelu", 1.0)
     whole = LayerJacobian(layer, hidden, mask)
-    norms, paths, heads = whole.norms(), whole.paths(), whole.heads()
+    norms, paths, heads = whole.squared_norms(), whole.paths(), whole.heads()
     monkeypatch.setattr(jacobian, "CHUNK_BYTES", 1)
-    assert torch.allclose(whole.norms(), norms, rtol=1e-12) and torch.allclose(
+    assert torch.allclose(whole.squared_norms(), norms, rtol=1e-12) and torch.allclose(
         whole.heads(), heads, rtol=1e-9
     )
     assert all(
@@ -172,8 +172,8 @@ def test_chunks_of_targets_change_no_number(monkeypatch):
 
 def test_float64_states_on_float32_weights(tiny, ids):
     stack = layer_stack(tiny, ids)
-    single = LayerJacobian(tiny.encoder.layer[0], stack.states[0]).norms()
-    double = LayerJacobian(tiny.encoder.layer[0], stack.states[0].double()).norms()
+    single = LayerJacobian(tiny.encoder.layer[0], stack.states[0]).squared_norms()
+    double = LayerJacobian(tiny.encoder.layer[0], stack.states[0].double()).squared_norms()
     assert single.dtype == torch.float32 and double.dtype == torch.float64
     assert torch.allclose(single.double(), double, rtol=1e-4)
 
@@ -250,7 +250,8 @@ def test_the_output_that_is_given_is_the_one_that_is_checked():
     with torch.no_grad():
         output = hidden_state(layer(hidden[None]))[0]
     assert torch.equal(
-        LayerJacobian(layer, hidden, output=output).norms(), LayerJacobian(layer, hidden).norms()
+        LayerJacobian(layer, hidden, output=output).squared_norms(),
+        LayerJacobian(layer, hidden).squared_norms(),
     )
     for wrong in (output + 1e-3, output[:3], output * math.nan):
         with pytest.raises(ValueError, match="gives another output"):
@@ -265,7 +266,7 @@ def test_a_score_bias_is_part_of_the_scores():
     with torch.no_grad():
         output = hidden_state(layer(hidden[None], bias[None]))[0]
     J = LayerJacobian(layer, hidden, score_bias=bias, output=output)
-    assert relative(J.norms(), truth.square().sum((2, 3))) < 1e-10
+    assert relative(J.squared_norms(), truth.square().sum((2, 3))) < 1e-10
     with pytest.raises(ValueError, match="gives another output"):
         LayerJacobian(layer, hidden, output=output)
 

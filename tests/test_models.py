@@ -244,7 +244,7 @@ def test_a_decoder_keeps_no_cache(ids):
     """With a cache a layer that is run again would find the states of its first run."""
     config = transformers.BertConfig(**SMALL, vocab_size=50, is_decoder=True)
     model = transformers.BertLMHeadModel(config).eval()
-    given, _ = inputs.check_inputs(model, ids)
+    given, _ = inputs.prepare(model, ids)
     assert given["use_cache"] is False and "use_cache" not in ids
     stack = layer_stack(model, ids)
     first, again = (stack.run(1, stack.states[1][None].expand(3, -1, -1)) for _ in range(2))

@@ -35,7 +35,7 @@ J._chunks = lambda *_: iter(chunks)
 """
 CALLS = {
     "noise_response": "noise_response(model, ids, position=1, observe='encoder.layer.*', samples=8)",
-    "layer exact": FEW_CHUNKS + "J.norms()",
+    "layer exact": FEW_CHUNKS + "J.squared_norms()",
     "paths": FEW_CHUNKS + "J.paths()",
     "layer noise": "layer_influence(model, ids, method='noise', samples=8, progress=progress)",
     "layer jvp": "layer_influence(model, ids, method='jvp', samples=8, progress=progress)",

@@ -58,7 +58,7 @@ def layer_influence(
     names = [stack.names[number] for number in numbers]
     if method == "exact":
         each = _for_each_layer(covariance, depth)
-        norms = [stack.jacobian(n).norms(each[n]) for n in progress(numbers, desc="exact")]
+        norms = [stack.jacobian(n).squared_norms(each[n]) for n in progress(numbers, desc="exact")]
         values, stderr = torch.stack(norms)[:, :, columns], None
     else:
         parts = [sweep(stack, [number], columns, how, progress) for number in numbers]

@@ -56,7 +56,7 @@ class LayerJacobian(LinearisedLayer):
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16))
     >>> J = LayerJacobian(tiny.eval().encoder.layer[0], torch.ones(3, 8))
-    >>> torch.allclose(J.norms()[2, 0], J.block(target=2, source=0).square().sum())
+    >>> torch.allclose(J.squared_norms()[2, 0], J.block(target=2, source=0).square().sum())
     True
     """
 
@@ -83,7 +83,7 @@ class LayerJacobian(LinearisedLayer):
         return part + d if target == source and "residual" in chosen and head is None else part
 
     @torch.no_grad()
-    def norms(self, covariance: Tensor | None = None) -> Tensor:
+    def squared_norms(self, covariance: Tensor | None = None) -> Tensor:
         """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
 
         ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = (D_j W_O)ᵀ(D_j W_O), and C Cᵀ is made of W_V W_Vᵀ, the
@@ -102,9 +102,9 @@ class LayerJacobian(LinearisedLayer):
 
     @torch.no_grad()
     def paths(self) -> dict[str, Tensor]:
-        """‖part‖²_F of every block, [target, source], for each of `PATHS`, and what their mixed terms add to norms().
+        """‖part‖²_F of every block, [target, source], for each of `PATHS`, and what their mixed terms add to squared_norms().
 
-        "interference" is norms() minus the sum of the four; it is negative where paths cancel.
+        "interference" is squared_norms() minus the sum of the four; it is negative where paths cancel.
         """
         parts: dict[str, list[Tensor]] = {name: [] for name in (*PATHS, "interference")}
         for chunk in self._chunks():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..hooks import hidden_state, hooked, record, resolve
-from ..inputs import check_inputs, check_precision
+from ..inputs import check_precision, prepare
 from ..models import Inputs
 from ..values import shortened
 from .jacobian import LayerJacobian
@@ -73,7 +73,7 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     >>> stack.names, stack.states[0].shape
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
-    inputs, tokens = check_inputs(model, inputs)
+    inputs, tokens = prepare(model, inputs)
     layers, shared = _layers(model)
     check_precision(model)
     if any(

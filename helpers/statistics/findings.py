@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import DegenerateDataWarning, bootstrap
 
-from ..values import numbers, square, whole
+from ..values import all_pairs, numbers, whole
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -22,7 +22,7 @@ def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     >>> locality(np.ones((5, 5)), [1, 2]).tolist()
     [1.0, 1.0]
     """
-    matrix = square(matrix)
+    matrix = all_pairs(matrix)
     distances = [whole(distance, "a distance in words", 1) for distance in distances]
     gap = _gap(matrix)
     unknown = np.full(matrix.shape[:-2], np.nan)
@@ -39,7 +39,7 @@ def mean_distance(matrix: np.ndarray) -> np.ndarray:
     >>> mean_distance(np.ones((7, 7))).item()
     1.0
     """
-    matrix = square(matrix)
+    matrix = all_pairs(matrix)
     gap = _gap(matrix)
     others = matrix * (gap > 0)
     with np.errstate(invalid="ignore"):  # a single word has no pair: NaN
@@ -52,7 +52,7 @@ def outflow(matrix: np.ndarray) -> np.ndarray:
     >>> outflow(np.array([[9.0, 3.0], [1.0, 9.0]])).tolist()
     [0.5, 1.5]
     """
-    matrix = square(matrix)
+    matrix = all_pairs(matrix)
     sent = (matrix * (_gap(matrix) > 0)).sum(-2)
     with np.errstate(invalid="ignore"):
         return sent / sent.mean(-1, keepdims=True)
@@ -73,7 +73,7 @@ def reach(
     >>> float(sent / matched)
     1.0
     """
-    matrix = square(matrix)
+    matrix = all_pairs(matrix)
     words = np.ones(matrix.shape[-1], dtype=bool) if words is None else words
     receivers = words[:, None] & ((_order(matrix) > 0) if later else (_gap(matrix) > 0))
     return _compare(matrix, receivers & sources, receivers & words)
@@ -99,7 +99,7 @@ def span_influence(
     >>> float(within / matched)
     1.0
     """
-    matrix = square(matrix)
+    matrix = all_pairs(matrix)
     eligible = (
         np.ones(matrix.shape[-1], dtype=bool)
         if eligible is None

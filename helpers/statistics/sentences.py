@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models import Sentence, encode
-from ..values import square
+from ..values import all_pairs
 
 SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
 QUOTATION = {'"', "“", "”", "„", "«", "»", "``", "''"}
@@ -49,7 +49,7 @@ class MarkedSentence:
         mean does not. With `special` the first and the last token stand before and after the words,
         [..., word + 2, word + 2].
         """
-        values = square(values)
+        values = all_pairs(values)
         if (seq := len(self.sentence.tokens)) != values.shape[-1]:
             raise ValueError(
                 f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}"
