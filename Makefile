@@ -5,22 +5,9 @@ REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: lab figures test lint book fast newest oldest
+.PHONY: lab figures test weekly lint book fast newest oldest
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks
-
-# A widget without its kernel shows an error where its html, the same view, would be alive: only the html is kept.
-define STILL
-import sys, nbformat
-WIDGET = "application/vnd.jupyter.widget-view+json"
-notebook = nbformat.read(sys.argv[1], 4)
-for cell in filter(lambda cell: cell.cell_type == "code", notebook.cells):
-    cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {}) or "text/html" in o.data]
-    for output in cell.outputs:
-        output.get("data", {}).pop(WIDGET, None)
-nbformat.write(notebook, sys.argv[1])
-endef
-export STILL
 
 # Every notebook in order, each in a fresh kernel, in place; stops at the first cell that fails and shows its error.
 # A figure that comes out the same is left alone; the others are named at the end.
@@ -30,7 +17,7 @@ figures: $(VENV)/ready
 		echo "$$notebook"; \
 		TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
 			--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $$notebook; \
-		$(BIN)/python -c "$$STILL" $$notebook; \
+		$(BIN)/python .ci/still.py $$notebook; \
 	done
 	@echo "figures rewritten:"; find figures -newer $(VENV)/started -name "*.png"
 
@@ -41,9 +28,13 @@ book: $(VENV)/ready
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
+# What takes longest, once a week: the whole text of 08, whose sample every `make test` runs.
+weekly: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m weekly
+
 # What a few minutes can tell: no notebook is run, no browser opened.
 fast: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow" --ignore-glob "*browser*" \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not weekly" --ignore-glob "*browser*" \
 		--ignore tests/test_notebooks.py --ignore tests/test_book.py
 
 # The same with the newest versions that the ranges of pyproject.toml allow, and with the oldest.
@@ -57,19 +48,9 @@ build/newest.txt: requirements.txt
 	mkdir -p build
 	sed "s/==[^ ]*//" $< >$@
 
-define FLOORS
-import re, tomllib
-ranges = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]
-floors = dict(line.split(">=") for line in ranges)
-del floors["torch"]  # has no older build to test with
-for line in open("requirements.txt"):
-    print(re.sub(r"^([\w-]+)==(\S+)", lambda pin: f"{pin[1]}=={floors.get(pin[1], pin[2])}", line), end="")
-endef
-export FLOORS
-
 build/oldest.txt: requirements.txt pyproject.toml
 	mkdir -p build
-	$(PYTHON) -c "$$FLOORS" >$@
+	$(PYTHON) .ci/floors.py >$@
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The book: these notebooks as a web site, with the outputs they were committed with. `make book` writes build/book."""
+"""The book: the notebooks as a web site, with their committed outputs (`make book`)."""
 
 from importlib.util import find_spec
 from pathlib import Path
