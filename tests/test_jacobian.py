@@ -16,9 +16,9 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from helpers import LayerJacobian, layer_influence, layer_stack
-from helpers.exact import jacobian
+from helpers.exact import attention_scores, jacobian, without_heads
 from helpers.exact.jacobian import PATHS
-from helpers.hooks import hidden_state, replace_hidden_state
+from helpers.hooks import edit, hidden_state, replace_hidden_state
 
 
 def layer_and_state(seed, heads, width, seq, masked, activation, scale):
@@ -168,6 +168,129 @@ def test_chunks_of_targets_change_no_number(monkeypatch):
         torch.allclose(part, paths[name], rtol=1e-9, atol=1e-9)
         for name, part in whole.paths().items()
     )
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(layers, st.integers(0, 2**20))
+def test_chosen_targets_and_sources_are_rows_and_columns_of_the_map(case, seed):
+    """In any order, with and without pairs (j, j), and whatever was asked before."""
+    layer, hidden, mask = case
+    truth = autograd(layer, hidden, mask)
+    seq = len(hidden)
+    draw = torch.Generator().manual_seed(seed)
+    targets, sources = (
+        torch.randperm(seq, generator=draw)[: 1 + seed % seq].tolist() for _ in range(2)
+    )
+    J = LayerJacobian(layer, hidden, mask)
+    heads, paths = J.heads(targets, sources), J.paths(targets, sources)
+    squares = truth.square().sum((2, 3))
+    size = squares.max()
+    some = squares[targets][:, sources]
+    for _ in range(2):  # the second time from what was kept of other targets
+        assert relative(J.squared_norms(targets=targets, sources=sources), some, size) < 1e-10
+        assert relative(J.squared_norms(targets=targets), squares[targets], size) < 1e-10
+        assert relative(J.squared_norms(sources=sources), squares[:, sources], size) < 1e-10
+        J.squared_norms()
+    assert relative(sum(paths.values()), some, size) < 1e-10
+    for row, target in enumerate(targets):
+        for column, source in enumerate(sources):
+            for path in PATHS:
+                part = J.block(target, source, path).square().sum()
+                assert relative(paths[path][row, column], part, size) < 1e-10
+            for head in range(J.number_of_heads):
+                part = J.block(target, source, head=head).square().sum()
+                assert relative(heads[head, row, column], part, size) < 1e-10
+
+
+def test_a_target_alone_is_formed_alone(monkeypatch):
+    layer, hidden, _ = layer_and_state(5, 2, 1, 9, False, "gelu", 1.0)
+    J, formed, form = LayerJacobian(layer, hidden), [], LayerJacobian._position_wise
+    monkeypatch.setattr(
+        LayerJacobian, "_position_wise", lambda J, j: formed.extend(j.tolist()) or form(J, j)
+    )
+    J.heads(targets=[4], sources=[1]), J.paths([4]), J.squared_norms(targets=[4])
+    assert formed == [4]
+    J.squared_norms(), J.paths(), J.heads()
+    assert formed == [4, *range(9)]
+    monkeypatch.setattr(jacobian, "KEPT_BYTES", 1)
+    J.heads([2]), J.heads([3])
+    assert list(J.formed) == [(3,)]
+    assert J.to(torch.float32).squared_norms().dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([9], "expected each of targets from 0 to 8, got 9"),
+        ([], "expected one or more targets, each once, got \\[\\]"),
+        ([1, 1], "each once, got \\[1, 1\\]"),
+        (4, "expected targets as a list of numbers from 0 to 8, got 4; write \\[4\\]"),
+    ],
+)
+def test_targets_that_are_not_there(numbers, message):
+    layer, hidden, _ = layer_and_state(5, 2, 1, 9, False, "gelu", 1.0)
+    with pytest.raises(ValueError, match=message):
+        LayerJacobian(layer, hidden).heads(targets=numbers)
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(layers)
+def test_a_head_knocked_out(case):
+    """Against autograd through the library's own layer, with the columns of W_O at zero."""
+    layer, hidden, mask = case
+    last = layer.attention.self.num_attention_heads - 1
+    J = LayerJacobian(layer, hidden, mask, without=[last])
+    tangents = torch.randn(2, *hidden.shape, dtype=torch.float64)
+    before = J.squared_norms(), J.heads(), J.jvp(tangents)
+    weight = layer.attention.output.dense.weight.data
+    weight.unflatten(1, (last + 1, -1))[:, last] = 0
+    truth = autograd(layer, hidden, mask)
+    assert relative(before[0], truth.square().sum((2, 3))) < 1e-10
+    assert before[1][last].abs().max() == 0
+    assert relative(before[2], torch.einsum("jiab,xib->xja", truth, tangents)) < 1e-10
+
+
+def test_a_head_knocked_out_of_the_model(tiny, ids):
+    """The same by columns of W_O at zero, by an edit, and in the stack's derivative; nothing is left behind."""
+    layer = tiny.encoder.layer[0]
+    whole = tiny(**ids).last_hidden_state
+    stack = layer_stack(tiny, ids)
+    with without_heads(layer, [1]):
+        gone = tiny(**ids).last_hidden_state
+        there = layer_stack(tiny, ids).jacobian(0, without=[1]).squared_norms()
+        with pytest.raises(ValueError, match="gives another output"):
+            layer_stack(tiny, ids).jacobian(0)
+    assert torch.equal(tiny(**ids).last_hidden_state, whole)
+    assert torch.equal(stack.jacobian(0, without=[1]).squared_norms(), there)
+    moved = stack.jacobian(0, stack.states[0] + 1, without=[1]).squared_norms()
+    keep = torch.ones(2, 4)
+    keep[1] = 0
+    with edit(tiny, {"encoder.layer.0.attention.self": lambda h: h * keep.flatten()}):
+        assert torch.equal(tiny(**ids).last_hidden_state, gone)
+    layer.attention.output.dense.weight[:, 4:] = 0
+    assert torch.allclose(tiny(**ids).last_hidden_state, gone, atol=1e-6) and not torch.equal(
+        gone, whole
+    )
+    zeroed = layer_stack(tiny, ids)
+    assert torch.allclose(zeroed.jacobian(0).squared_norms(), there, rtol=1e-5)
+    assert torch.allclose(zeroed.jacobian(0, stack.states[0] + 1).squared_norms(), moved, rtol=1e-5)
+    for wrong in ([2], [-1], [0, 0], [], 1):
+        with pytest.raises(ValueError, match="expected .*heads"), without_heads(layer, wrong):
+            pass
+        with pytest.raises(ValueError, match="expected .*heads"):
+            stack.jacobian(0, without=wrong)
+
+
+def test_scores_of_words_alone_are_those_of_the_attention():
+    """softmax of a sentence's own scores is what the library attends with."""
+    model = tiny_bert(attn_implementation="eager")
+    ids = torch.tensor([[2, 7, 11, 5, 3]])
+    attention = model(ids, output_attentions=True).attentions[0][0]
+    state = model.embeddings(ids)[0]
+    scores = attention_scores(model.encoder.layer[0], state, state)
+    assert torch.allclose(scores.softmax(-1), attention, atol=1e-6)
+    alone = attention_scores(model.encoder.layer[0], state[3:4], state[1:3])
+    assert torch.allclose(alone, scores[:, 3:4, 1:3], atol=1e-6)
 
 
 def test_float64_states_on_float32_weights(tiny, ids):

@@ -11,3 +11,5 @@ influence      the experiments: within each layer, from a site on, onto chosen p
 from .influence import downstream_influence, layer_influence, upstream_influence
 from .jacobian import LayerJacobian
 from .layers import LayerStack, layer_stack
+from .linearised import attention_scores
+from .post_ln import without_heads

@@ -4,7 +4,7 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 source].
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..hooks import resolve
 from ..models import Inputs
 from ..result import PROGRESS, Influence, Progress, Sampling
-from ..values import whole
 from .layers import LayerStack, layer_stack, stack_behind
+from .post_ln import chosen
 from .sweep import sweep
 
 
@@ -53,8 +53,8 @@ def layer_influence(
         raise ValueError(f"expected method 'exact' with a covariance, got {method!r}")
     stack = layer_stack(model, inputs)
     depth, targets = len(stack.layers), list(range(len(stack.tokens)))
-    numbers = _chosen("layers", layers, depth)
-    columns = _chosen("sources", sources, len(targets))
+    numbers = chosen("layers", layers, depth)
+    columns = chosen("sources", sources, len(targets))
     names = [stack.names[number] for number in numbers]
     if method == "exact":
         each = _for_each_layer(covariance, depth)
@@ -97,7 +97,7 @@ def downstream_influence(
     how = Sampling.of(method, ("jvp", "exact", "noise"), sampling)
     stack, first = stack_behind(model, inputs, inject)
     positions = list(range(len(stack.tokens)))
-    columns = _chosen("sources", sources, len(positions))
+    columns = chosen("sources", sources, len(positions))
     numbers = range(first, len(stack.layers))
     values, stderr = sweep(stack, numbers, columns, how, progress)
     return Influence(values, stderr, stack.names[first:], positions, columns, stack.tokens, method)
@@ -132,24 +132,10 @@ def upstream_influence(
     stack = layer_stack(model, inputs)
     last = _observed(model, stack, observe)
     positions = list(range(len(stack.tokens)))
-    rows = _chosen("targets", targets, len(positions))
+    rows = chosen("targets", targets, len(positions))
     values, stderr = sweep(stack, range(last, -1, -1), rows, how, progress, backward=True)
     values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
     return Influence(values, stderr, stack.names[: last + 1], rows, positions, stack.tokens, method)
-
-
-def _chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
-    """The numbers wanted, all of `count` by default."""
-    if numbers is None:
-        return list(range(count))
-    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
-        raise ValueError(
-            f"expected {name} as a list of numbers from 0 to {count - 1}, got {numbers!r}; write [{numbers}]"
-        )
-    chosen = [whole(number, f"each of {name}", 0, count - 1) for number in numbers]
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(f"expected one or more {name}, each once, got {chosen}")
-    return chosen
 
 
 def _observed(model: nn.Module, stack: LayerStack, observe: str | None) -> int:

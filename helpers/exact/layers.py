@@ -1,6 +1,7 @@
 """A model's layers as functions of one hidden state, so that any of them can be run alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..inputs import check_precision, prepare
 from ..models import Inputs
 from ..values import shortened
 from .jacobian import LayerJacobian
-from .post_ln import is_covered, score_bias
+from .post_ln import is_covered, score_bias, without_heads
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,20 +41,28 @@ class LayerStack:
         return output
 
     @torch.no_grad()
-    def jacobian(self, layer: int, hidden: Tensor | None = None) -> LayerJacobian:
-        """The derivative of layer number `layer`, as the model ran it, at its own state or at `hidden` [seq, hidden].
+    def jacobian(
+        self, layer: int, hidden: Tensor | None = None, *, without: Sequence[int] = ()
+    ) -> LayerJacobian:
+        """The derivative of layer number `layer`, as the model ran it.
 
-        Raises `ValueError` for a layer that the closed form does not cover, as `LayerJacobian`
-        does.
+        It is taken at the layer's own state or at `hidden` [seq, hidden], and with the heads in
+        `without` knocked out. Raises `ValueError` for a layer that the closed form does not cover,
+        as `LayerJacobian` does.
         """
-        state = self.states[layer] if hidden is None else hidden
-        weights = self.states[layer].dtype
-        output = (
-            self.outputs[layer] if hidden is None else self.run(layer, state[None].to(weights))[0]
-        )
-        bias = score_bias(self.layers[layer], *self.arguments[layer])
+        module, state = self.layers[layer], self.states[layer]
+        output, weights = self.outputs[layer], state.dtype
+        if hidden is not None or without != ():
+            state = state if hidden is None else hidden
+            with without_heads(module, without):
+                output = self.run(layer, state[None].to(weights))[0]
         return LayerJacobian(
-            self.layers[layer], state, self.attention_mask, score_bias=bias, output=output
+            module,
+            state,
+            self.attention_mask,
+            score_bias=score_bias(module, *self.arguments[layer]),
+            output=output,
+            without=without,
         )
 
 

@@ -1,18 +1,22 @@
-"""The parts of a post-LN layer, wherever an architecture keeps them, and the derivatives of the position-wise ones.
+"""The parts of a post-LN layer, wherever an architecture keeps them, and their derivatives.
 
 Post-LN (Vaswani et al. 2017, Devlin et al. 2019): attention, add and LayerNorm; feed-forward, add
 and LayerNorm.
 """
 
 import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..hooks import hooked
 from ..inputs import check_precision
+from ..values import whole
 
 INSTEAD = 'use method="noise", which measures any layer'
 
@@ -87,8 +91,21 @@ LINEAR = ("query", "key", "value", "attention_output", "up", "down")
 NORMS = ("attention_norm", "output_norm")
 
 
+class NormAt(NamedTuple):
+    """What the derivative of a LayerNorm needs at its inputs, [seq, hidden] each."""
+
+    x_hat: Tensor  # centred and divided by the standard deviation s
+    gain: Tensor  # γ/s, what the centred input is multiplied by
+
+    def at(self, positions: Tensor) -> "NormAt":
+        """At some positions, for the matrices there: [position, 1, hidden]"""
+        return NormAt(self.x_hat[positions, None], self.gain[positions, None])
+
+
 def layer_parts(layer: nn.Module) -> dict[str, Any]:
-    """The parts of a layer by the names of `Names`. Raises `ValueError` for a layer that the derivation does not cover.
+    """The parts of a layer by the names of `Names`.
+
+    Raises `ValueError` for a layer that the derivation does not cover.
 
     >>> from transformers import DistilBertConfig, DistilBertModel
     >>> tiny = DistilBertModel(DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=16))
@@ -100,8 +117,8 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     if names is None:
         missing = [name for name in vars(NAMES["BERT"]).values() if not _has(layer, name)]
         raise ValueError(
-            f"expected a post-LN layer with the submodules of {', '.join(NAMES)}, {kind} has, of BERT's, no {missing}; "
-            f"{INSTEAD}"
+            f"expected a post-LN layer with the submodules of {', '.join(NAMES)}, {kind} has, of "
+            f"BERT's, no {missing}; {INSTEAD}"
         )
     parts: dict[str, Any] = {part: attrgetter(name)(layer) for part, name in vars(names).items()}
     for part in (*LINEAR, *NORMS):
@@ -126,57 +143,115 @@ def is_covered(layer: nn.Module) -> bool:
     return any(_has(layer, names) for names in NAMES.values())
 
 
+def head_mask(parts: dict[str, Any], without: Sequence[int]) -> Tensor:
+    """What each number of the heads' outputs is multiplied by, [head * d]: 0 in the heads `without`."""
+    weight, heads = parts["attention_output"].weight, parts["heads"]
+    keep = weight.new_ones(heads, weight.shape[1] // heads)
+    if without != ():
+        keep[chosen("heads", without, heads)] = 0
+    return keep.flatten()
+
+
+@contextmanager
+def without_heads(layer: nn.Module, heads: Sequence[int]) -> Iterator[None]:
+    """Knock heads of `layer` out while the block runs: their output is 0 where W_O takes it up.
+
+    It holds for the layer alone and for the model that it is in, so that one sees who notices:
+    run the model inside and outside the block. The derivative of such a layer is
+    `layer_stack(model, inputs).jacobian(0, without=heads)`. In BERT the same by an edit:
+
+        keep = torch.ones(heads, d); keep[1] = 0
+        with edit(model, {"encoder.layer.0.attention.self": lambda h: h * keep.flatten()}): ...
+
+    Raises `ValueError` for a head that is not there and a layer that `layer_parts` does not know.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=16))
+    >>> layer = tiny.eval().encoder.layer[0]
+    >>> x = torch.ones(1, 3, 8)
+    >>> with without_heads(layer, [0, 1]):
+    ...     y = layer.attention.output(layer.attention.self(x)[0], x)
+    >>> torch.allclose(y, layer.attention.output(0 * x, x))
+    True
+    """
+    parts = layer_parts(layer)
+    keep = head_mask(parts, heads)
+
+    def silence(_name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return (args[0] * keep, *args[1:]), kwargs
+
+    with hooked({"attention_output": parts["attention_output"]}, before=silence):
+        yield
+
+
+def chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
+    """The numbers wanted, all of `count` by default."""
+    if numbers is None:
+        return list(range(count))
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise ValueError(
+            f"expected {name} as a list of numbers from 0 to {count - 1}, got {numbers!r}; "
+            f"write [{numbers}]"
+        )
+    found = [whole(number, f"each of {name}", 0, count - 1) for number in numbers]
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"expected one or more {name}, each once, got {found}")
+    return found
+
+
 def score_bias(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
-    """What the layer's call adds to its attention scores besides the mask, [head, target, source]; MPNet does so."""
-    given = (
-        inspect.signature(layer.forward).bind(None, *args, **kwargs).arguments.get("position_bias")
-    )
+    """What a call adds to the attention scores besides the mask, [head, target, source]; MPNet's do."""
+    call = inspect.signature(layer.forward).bind(None, *args, **kwargs)
+    given = call.arguments.get("position_bias")
     return None if given is None else given[0]
 
 
-def layer_norm(norm: nn.LayerNorm, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """LN(z), and what its derivative needs: x̂ and γ/s, [seq, hidden] each."""
+def layer_norm(norm: nn.LayerNorm, z: Tensor) -> tuple[Tensor, NormAt]:
+    """LN(z) of [seq, hidden], and what its derivative needs."""
     centred = z - z.mean(-1, keepdim=True)
     s = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
     gain = norm.weight.detach().to(z.dtype) / s
-    return gain * centred + norm.bias.detach().to(z.dtype), (centred / s, gain)
+    return gain * centred + norm.bias.detach().to(z.dtype), NormAt(centred / s, gain)
 
 
-def norm_jvp(norm: tuple[Tensor, Tensor], t: Tensor) -> Tensor:
+def norm_jvp(norm: NormAt, t: Tensor) -> Tensor:
     """LN'·t = γ/s ∘ (t - mean(t) - x̂ mean(x̂ ∘ t)), along the last axis."""
     x, gain = norm
     t = t - t.mean(-1, keepdim=True)
     return t.sub_(x * (t * x).mean(-1, keepdim=True)).mul_(gain)
 
 
-def norm_vjp(norm: tuple[Tensor, Tensor], c: Tensor) -> Tensor:
+def norm_vjp(norm: NormAt, c: Tensor) -> Tensor:
     """LN'ᵀ·c, the same factors in the other order."""
     x, gain = norm
     c = c * gain
     return c - c.mean(-1, keepdim=True) - x * (c * x).mean(-1, keepdim=True)
 
 
-def with_slope(activation, x: Tensor) -> tuple[Tensor, Tensor]:
-    """φ(x) and φ'(x) of an elementwise activation, by reverse mode: each output depends on its own input alone."""
+def with_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """φ(x) and φ'(x) of an elementwise activation, by reverse mode: an output has one input."""
     with torch.inference_mode(False), torch.enable_grad():
         x = (
             x.clone().requires_grad_()
-        )  # a copy may have a gradient where a tensor of inference mode may not
+        )  # a tensor of inference mode may have no gradient, a copy may
         y = activation(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
     return y.detach(), slope
 
 
 def check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
-    """Whatever else a layer might do (causal masks, rotary positions, an edit) shows in its output [seq, hidden]."""
+    """Whatever else a layer might do (causal masks, rotary positions, an edit) shows in its output.
+
+    Both are [seq, hidden].
+    """
     precision = max(torch.finfo(theirs.dtype).eps, torch.finfo(ours.dtype).eps)
-    close = (
-        theirs.shape == ours.shape and (theirs - ours).abs() <= 1e3 * precision * ours.abs().max()
-    )
-    if not torch.as_tensor(close).all():  # a NaN is not close to anything
+    allowed = 1e3 * precision * ours.abs().max()
+    close = theirs.shape == ours.shape and ((theirs - ours).abs() <= allowed).all()
+    if not close:  # a NaN is not close to anything
         raise ValueError(
-            f"expected a post-LN layer's computation, {type(layer).__name__} gives another output (rotary positions, "
-            f"causal attention, another order of its parts, an edit in place, or no number at all); {INSTEAD}"
+            f"expected a post-LN layer's computation, {type(layer).__name__} gives another output "
+            f"(rotary positions, causal attention, another order of its parts, an edit in place, "
+            f"or no number at all); {INSTEAD}"
         )
 
 
@@ -192,13 +267,14 @@ def _check(layer: Any) -> None:
     kind = type(layer).__name__
     if layer.training:
         raise ValueError(
-            "expected a layer in eval mode, got training mode, whose dropout is random; call model.eval()"
+            "expected a layer in eval mode, got training mode, whose dropout is random; "
+            "call model.eval()"
         )
     check_precision(layer)
     if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
         raise ValueError(
-            f"expected self-attention in both directions, {kind} is a decoder's (causal, or with cross-attention); "
-            f"{INSTEAD}"
+            f"expected self-attention in both directions, {kind} is a decoder's (causal, or with "
+            f"cross-attention); {INSTEAD}"
         )
     attention = getattr(layer.attention, "self", None)
     if getattr(attention, "position_embedding_type", None) not in (None, "absolute"):
