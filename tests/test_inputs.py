@@ -105,8 +105,8 @@ BAD = [
     (lambda t: encode(t, None), "expected one sentence as a str, got NoneType"),
     (lambda t: encode(t, b"bytes"), "expected one sentence as a str, got bytes"),
     (
-        lambda t: encode(t, ["a", "b"]),
-        "expected one sentence as a str, got list; encode sentences one at a time",
+        lambda t: encode(t, ["A first one.", "A second."]),
+        "list of its words, got 'A first one.' in a list; encode sentences one at a time",
     ),
     (lambda t: encode(t, "a", pair=" \n\t"), "expected a sentence"),
     (lambda t: encode(t, "a", pair=""), "expected a sentence, got ''"),

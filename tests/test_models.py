@@ -304,6 +304,76 @@ def test_sentences_compare_and_print_in_a_line(minilm):
     assert len(repr(encode(tokenizer, "word " * 400))) < 100
 
 
+TEXT = "We met at the café in New York, then in ZÜRICH: an embedding of a bed."
+
+
+@pytest.mark.parametrize(
+    ("word", "tokens"),
+    [
+        ("café", ["cafe"]),
+        ("CAFE", ["cafe"]),
+        ("cafe\u0301", ["cafe"]),  # the accent as a character of its own
+        ("New York", ["new", "york"]),
+        ("new  york,", ["new", "york", ","]),
+        ("Zürich", ["zurich"]),
+        ("embedding", ["em", "##bed", "##ding"]),
+        ("bed", ["bed"]),
+        (":", [":"]),
+        ("[SEP]", ["[SEP]"]),
+    ],
+)
+def test_a_word_is_a_stretch_of_the_text(minilm, word, tokens):
+    sentence = encode(minilm[1], TEXT)
+    places = sentence.positions(word)
+    assert [sentence.tokens[place] for place in places] == tokens
+    assert sentence.position(word) == places[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("embed",), "expected a word of the sentence, got 'embed'; its tokens are .*'##bed'"),
+        (("York Zurich",), "expected a word of the sentence, got 'York Zurich'"),
+        (("",), "expected a word of the sentence, got ''"),
+        (("in", 2), "an occurrence of 'in' from 0 to 1, got 2"),
+        (("in", 0, 1), "the number of a text from 0 to 0, got 1"),
+        (("in", 0, "pair"), "the number of a text, a whole number from 0 to 0, got 'pair'"),
+    ],
+)
+def test_a_word_that_is_not_there_is_said(minilm, asked, message):
+    with pytest.raises(ValueError, match=message):
+        encode(minilm[1], TEXT).position(*asked)
+
+
+def test_a_word_of_a_pair_is_found_by_occurrence_and_by_text(minilm):
+    pair = encode(minilm[1], "Who robbed the bank?", "The bank by the river bank.")
+    assert pair.tokens[7:9] == ["the", "bank"] and pair.texts == [
+        None,
+        *[0] * 5,
+        None,
+        *[1] * 7,
+        None,
+    ]
+    found = [pair.position("bank", occurrence) for occurrence in range(3)]
+    assert found == [4, 8, 12] and pair.position("bank", 1, text=1) == 12
+    assert pair.position("Bank", text=1) == 8 and pair.words[8] == 6  # words are counted through
+
+
+def test_words_already_split(minilm):
+    split = encode(minilm[1], ["Don't", "go,", "U.S.", "man!"])
+    assert split.tokens[1:4] == ["don", "'", "t"] and split.text == "Don't go, U.S. man!"
+    assert split.words == [None, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, None]
+    assert split.inputs["input_ids"].equal(encode(minilm[1], split.text).inputs["input_ids"])
+    assert encode(minilm[1], ["who", "?"], ["a", "man."]).words == [None, 0, 1, None, 2, 3, 3, None]
+
+
+def test_a_sentence_moves_to_a_device(minilm):
+    sentence = encode(minilm[1], TEXT)
+    moved = sentence.to("meta")
+    assert {value.device.type for value in moved.inputs.values()} == {"meta"}
+    assert moved.position("bed") == sentence.position("bed") and sentence.to("cpu") == sentence
+
+
 def test_a_decoder_keeps_no_cache(ids):
     """With a cache a layer that is run again would find the states of its first run."""
     config = transformers.BertConfig(**SMALL, vocab_size=50, is_decoder=True)

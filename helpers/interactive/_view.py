@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models import MARKS
 from ..result import Influence
+from ..words import MARKS
 
 HERE = Path(__file__).parent
 MAX_TOKENS = 64  # what a picture can label
