@@ -266,12 +266,12 @@ def test_the_cell_runs_again_five_times_and_leaves_nothing(page, root):
         place.locator('.bv[data-ready="ready"]').wait_for()
         place.locator(".bv-sentence button").nth(2).click()
     assert place.locator(".bv").count() == 1
-    wait_for(page, "not [t for t in threading.enumerate() if '_work' in t.name]")
+    wait_for(page, "len([t for t in threading.enumerate() if '_work' in t.name]) <= 1")
     made = "[e for _, _, e in __import__('sys').modules['helpers.interactive._explorer'].MADE]"
     assert ask(page, f"len({made})") == "1" and ask(page, f"{made}[0] is seen") == "True"
     every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_kept')]"
     assert (
-        ask(page, f"[bool(e._kept or e._model) for e in {every} if e is not seen].count(True)")
+        ask(page, f"[bool(e._kept.cache_info().currsize or e._model) for e in {every} if e is not seen].count(True)")
         == "0"
     )
 
