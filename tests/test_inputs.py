@@ -389,9 +389,9 @@ BAD = [
         r"expected attention_mask \[seq=4\] with a 1 .* got \[3\]",
     ),
     (lambda t: jacobian(torch.ones(1, 4, 8)), r"got \[1, 4, 8\]; pass hidden\[0\]"),
-    (lambda t: jacobian().block(4, 0), "expected a target from 0 to 3, got 4"),
-    (lambda t: jacobian().block(0, -1), "expected a source from 0 to 3, got -1"),
-    (lambda t: jacobian().block(0, 4), "expected a source from 0 to 3, got 4"),
+    (lambda t: jacobian().block(4, 0), "expected each of targets from 0 to 3, got 4"),
+    (lambda t: jacobian().block(0, -1), "expected each of sources from 0 to 3, got -1"),
+    (lambda t: jacobian().block(0, 4), "expected each of sources from 0 to 3, got 4"),
     (lambda t: jacobian().block(0, 0, "detour"), "expected a path of .* got 'detour'"),
     (
         lambda t: jacobian().jvp(torch.ones(4, 9)),

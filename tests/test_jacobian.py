@@ -212,9 +212,9 @@ def test_a_target_alone_is_formed_alone(monkeypatch):
     assert formed == [4]
     J.squared_norms(), J.paths(), J.heads()
     assert formed == [4, *range(9)]
-    monkeypatch.setattr(jacobian, "KEPT_BYTES", 1)
-    J.heads([2]), J.heads([3])
-    assert list(J.formed) == [(3,)]
+    monkeypatch.setattr(jacobian, "KEPT_CHUNKS", 2)
+    J.heads([2]), J.heads([3]), J.heads([2])
+    assert list(J.formed) == [(2,), (3,)] or list(J.formed) == [(3,), (2,)]
     assert J.to(torch.float32).squared_norms().dtype == torch.float32
 
 
@@ -318,14 +318,6 @@ def add_one(_module, _args, output):
     [
         (lambda layer: layer.train(), "expected a layer in eval mode, got training mode"),
         (
-            lambda layer: setattr(layer, "add_cross_attention", True),
-            'cross-attention.; use method="noise"',
-        ),
-        (
-            lambda layer: setattr(layer.attention.self, "position_embedding_type", "relative_key"),
-            "absolute positions, BertLayer adds relative ones",
-        ),
-        (
             lambda layer: delattr(layer.attention.output, "LayerNorm"),
             "no .'attention.output.LayerNorm'.; use method",
         ),
@@ -396,5 +388,5 @@ def test_a_score_bias_is_part_of_the_scores():
 
 def test_a_decoder_is_refused():
     model = tiny_bert(is_decoder=True)
-    with pytest.raises(ValueError, match="BertLayer is a decoder's .causal"):
+    with pytest.raises(ValueError, match="BertLayer gives another output .*causal"):
         layer_influence(model, {"input_ids": torch.tensor([[2, 7, 11]])})

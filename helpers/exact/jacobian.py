@@ -29,8 +29,9 @@ from .post_ln import chosen, norm_jvp, norm_vjp
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
-KEPT_BYTES = 2**27  # what may be kept of them for the next question
+KEPT_CHUNKS = 8  # whose D_j and P_j are kept for the next question
 ALL = slice(None)
+Numbers = Sequence[int] | None  # of the positions wanted; None means all
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,13 @@ class Chunk:
     p: Tensor  # [target, hidden, head * d]
 
     @property
-    def diagonal(self) -> tuple[Tensor, Tensor]:
+    def diagonal(self) -> tuple[Tensor, ...]:
         """Row and column of each target that is a source as well."""
-        rows, columns = (self.targets[:, None] == self.sources).nonzero(as_tuple=True)
-        return rows, columns
+        return (self.targets[:, None] == self.sources).nonzero(as_tuple=True)
 
 
 class LayerJacobian(LinearisedLayer):
-    """The derivative of `layer` at `hidden` [seq, hidden], one sentence, in its dtype, on its device.
+    """The derivative of `layer` at `hidden` [seq, hidden], one sentence, in its dtype and place.
 
     `layer` is a post-LN layer of an architecture in `post_ln.NAMES` (BERT and its like, MPNet,
     DistilBERT, ALBERT), in eval mode; `attention_mask` is [seq] of 1 (attend) and 0, `score_bias`
@@ -74,33 +74,30 @@ class LayerJacobian(LinearisedLayer):
     def block(
         self, target: int, source: int, path: str | None = None, head: int | None = None
     ) -> Tensor:
-        """∂out_target/∂in_source [hidden, hidden], or a part of it: a path of `PATHS`, a head, both.
+        """∂out_target/∂in_source [hidden, hidden], or its part by a path of `PATHS`, a head, both.
 
         The block is the sum of its paths, and the sum of its heads plus the residual path, which
         passes by them.
         """
-        last = self.a.shape[-1] - 1
-        j = torch.tensor([whole(target, "a target", 0, last)])
-        i = torch.tensor([whole(source, "a source", 0, last)])
         if path not in (None, *PATHS):
             raise ValueError(f"expected a path of {PATHS}, got {path!r}")
         paths = PATHS if path is None else (path,)
-        c = self._mixing(j, i, paths)[0]  # [head, d, hidden]
+        chunk = next(self._chunks([target], [source]))
+        c = self._mixing(chunk.targets, chunk.sources, paths)[0]  # [head, d, hidden]
         if head is not None:
             head = whole(head, "a head", 0, self.number_of_heads - 1)
             c[torch.arange(self.number_of_heads) != head] = 0
-        d = self._position_wise(j)[0]
-        part = d @ self.w_o @ c.flatten(0, 1)
-        passes_by = j == i and "residual" in paths and head is None
-        return part + d if passes_by else part
+        part = chunk.p[0] @ c.flatten(0, 1)
+        passes_by = target == source and "residual" in paths and head is None
+        return part + chunk.d[0] if passes_by else part
 
     @torch.no_grad()
     def squared_norms(
         self,
         covariance: Tensor | None = None,
         *,
-        targets: Sequence[int] | None = None,
-        sources: Sequence[int] | None = None,
+        targets: Numbers = None,
+        sources: Numbers = None,
     ) -> Tensor:
         """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
 
@@ -120,42 +117,31 @@ class LayerJacobian(LinearisedLayer):
         rows = []
         for chunk in self._chunks(targets, sources):
             value, mixed, key = self._squares(chunk, self._gram(chunk), ALL, covariance)
-            rows.append(self._with_diagonal(chunk, value + mixed + key, covariance))
+            rows.append(self._with_diagonal(chunk, value + mixed + key, PATHS, covariance))
         return torch.cat(rows)
 
     @torch.no_grad()
-    def paths(
-        self, targets: Sequence[int] | None = None, sources: Sequence[int] | None = None
-    ) -> dict[str, Tensor]:
-        """‖part‖²_F of every block, [target, source], for each of `PATHS`, and their "interference".
+    def paths(self, targets: Numbers = None, sources: Numbers = None) -> dict[str, Tensor]:
+        """‖part‖²_F of every block, [target, source], for each of `PATHS`, and "interference".
 
         That is what their mixed terms add: squared_norms() minus the sum of the four; it is
         negative where paths cancel.
         """
-        found: dict[str, list[Tensor]] = {name: [] for name in (*PATHS, "interference")}
+        found = []
         for chunk in self._chunks(targets, sources):
             value, mixed, key = self._squares(chunk, self._gram(chunk), ALL)
-            total = self._with_diagonal(chunk, value + mixed + key)
-
-            residual, query = torch.zeros_like(value), torch.zeros_like(value)
+            parts = {"residual": torch.zeros_like(value), "value": value, "key": key}
             rows, columns = chunk.diagonal
-            residual[rows, columns] = chunk.d[rows].square().sum((1, 2))
-            own = chunk.targets[rows]
-            c = self._mixing(own, own, ["query"]).flatten(1, 2)  # [own, head * d, hidden]
-            query[rows, columns] = (chunk.p[rows] @ c).square().sum((1, 2))
-
-            found["residual"].append(residual)
-            found["value"].append(value)
-            found["key"].append(key)
-            found["query"].append(query)
-            found["interference"].append(total - residual - value - key - query)
-        return {name: torch.cat(parts) for name, parts in found.items()}
+            parts["residual"][rows, columns] = chunk.d[rows].square().sum((1, 2))
+            parts["query"] = self._with_diagonal(chunk, torch.zeros_like(value), ["query"])
+            total = self._with_diagonal(chunk, value + mixed + key)
+            parts["interference"] = total - sum(parts.values())
+            found.append(parts)
+        return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
     @torch.no_grad()
-    def heads(
-        self, targets: Sequence[int] | None = None, sources: Sequence[int] | None = None
-    ) -> Tensor:
-        """‖part‖²_F of each head's part, [head, target, source]: value, key and, at i = j, query path.
+    def heads(self, targets: Numbers = None, sources: Numbers = None) -> Tensor:
+        """‖part‖²_F of each head's part, [head, target, source]: value, key and, if i = j, query.
 
         The parts of a block over its heads, and the residual path on the diagonal, add up to the
         block; their squared norms do not, because parts reinforce or cancel each other. The algebra
@@ -179,19 +165,15 @@ class LayerJacobian(LinearisedLayer):
             found.append(torch.stack(of_heads))
         return torch.cat(found, 1)
 
-    def _chunks(
-        self, targets: Sequence[int] | None = None, sources: Sequence[int] | None = None
-    ) -> Iterator[Chunk]:
+    def _chunks(self, targets: Numbers = None, sources: Numbers = None) -> Iterator[Chunk]:
         """As many targets at once as the memory allows; what is formed for them is kept."""
         (inner, hidden), seq = self.w_1.shape, self.a.shape[-1]
-        item = self.w_1.element_size()
-        size = max(1, CHUNK_BYTES // ((inner + 8 * hidden) * hidden * item))
+        size = max(1, CHUNK_BYTES // ((inner + 8 * hidden) * hidden * self.w_1.element_size()))
         columns = torch.tensor(chosen("sources", sources, seq))
         for rows in torch.tensor(chosen("targets", targets, seq)).split(size):
             key = tuple(rows.tolist())
             if key not in self.formed:
-                kept = sum(map(len, self.formed)) + len(key)
-                if kept * 2 * hidden * hidden * item > KEPT_BYTES:
+                if len(self.formed) == KEPT_CHUNKS:
                     self.formed.clear()
                 d = self._position_wise(rows)
                 p = (d.flatten(0, 1) @ self.w_o).view_as(d)  # [target, hidden, head * d]
@@ -199,7 +181,7 @@ class LayerJacobian(LinearisedLayer):
             yield Chunk(rows, columns, *self.formed[key])
 
     def _position_wise(self, targets: Tensor) -> Tensor:
-        """D_j [target, hidden, hidden]: the feed-forward with its residual, between two LayerNorms."""
+        """D_j [target, hidden, hidden]: feed-forward and its residual, between two LayerNorms."""
         inner, hidden = self.w_1.shape
         w_2 = self.w_2 * self.slope[targets, None]  # [target, hidden, inner]
         d = (w_2.view(-1, inner) @ self.w_1).view(-1, hidden, hidden)
@@ -244,13 +226,19 @@ class LayerJacobian(LinearisedLayer):
         return value, 2 * mixed, key
 
     def _with_diagonal(
-        self, chunk: Chunk, squares: Tensor, covariance: Tensor | None = None
+        self,
+        chunk: Chunk,
+        squares: Tensor,
+        paths: Collection[str] = PATHS,
+        covariance: Tensor | None = None,
     ) -> Tensor:
-        """`squares` [target, source] with its diagonal replaced: those blocks are formed."""
+        """`squares` [target, source] with those of these paths where i = j, formed as blocks."""
         rows, columns = chunk.diagonal
         own = chunk.targets[rows]
-        c = self._mixing(own, own, PATHS).flatten(1, 2)  # [own, head * d, hidden]
-        block = torch.baddbmm(chunk.d[rows], chunk.p[rows], c)
+        c = self._mixing(own, own, paths).flatten(1, 2)  # [own, head * d, hidden]
+        block = chunk.p[rows] @ c
+        if "residual" in paths:
+            block += chunk.d[rows]
         squares[rows, columns] = (_times(block, covariance) * block).sum((1, 2))
         return squares
 

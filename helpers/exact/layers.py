@@ -29,10 +29,11 @@ class LayerStack:
     attention_mask: Tensor | None  # [seq] of 1 and 0; None when every token is attended to
 
     def __repr__(self) -> str:
-        return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
+        text = shortened(" ".join(self.tokens))
+        return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {text})"
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
-        """Layer number `layer` alone on [rows, seq, hidden], with the mask and whatever else the model gave it."""
+        """Layer number `layer` alone on [rows, seq, hidden], with what else the model gave it."""
         args, kwargs = self.arguments[layer]
         args = tuple(_for_rows(value, len(hidden)) for value in args)
         kwargs = {name: _for_rows(value, len(hidden)) for name, value in kwargs.items()}
@@ -77,7 +78,8 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     precision, a compiled model, or a state that is not [1, seq, hidden].
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> config = BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2)
+    >>> tiny = BertModel(config)
     >>> stack = layer_stack(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])})
     >>> stack.names, stack.states[0].shape
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
@@ -89,7 +91,8 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
         hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()
     ):
         raise ValueError(
-            "expected a model as it was before torch.compile, got a compiled one, which may run no hook"
+            "expected a model as it was before torch.compile, got a compiled one, which may run no "
+            "hook"
         )
     names: list[str] = []
     states: list[Tensor] = []
@@ -113,23 +116,21 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     if set(names) != set(layers) or not (shared or names == list(layers)):
         raise ValueError(
             f"expected each of {list(layers)[:2]}... to run once and in order, they ran "
-            f"{list(Counter(names).values())} times; a layer whose forward is called directly is hidden "
-            "from hooks; noise_response works on any site that runs"
+            f"{list(Counter(names).values())} times; a layer whose forward is called directly is "
+            "hidden from hooks; noise_response works on any site that runs"
         )
-    if any(
-        hasattr(value, "get_seq_length")
-        for args, kwargs in arguments
-        for value in (*args, *kwargs.values())
-    ):
+    given = [value for args, kwargs in arguments for value in (*args, *kwargs.values())]
+    if any(hasattr(value, "get_seq_length") for value in given):
         raise ValueError(
-            f"expected layers that keep no cache, those of {type(model).__name__} fill one in each run and would "
-            "find it when they run again; noise_response works on any site"
+            f"expected layers that keep no cache, those of {type(model).__name__} fill one in each "
+            "run and would find it when they run again; noise_response works on any site"
         )
     for name, state in zip(names, states, strict=True):
         if state.shape[:-1] != (1, len(tokens)):
             raise ValueError(
-                f"expected a hidden state [1, seq={len(tokens)}, hidden] at {name!r} of {type(model).__name__}, got "
-                f"{list(state.shape)}; its positions are not those of the tokens"
+                f"expected a hidden state [1, seq={len(tokens)}, hidden] at {name!r} of "
+                f"{type(model).__name__}, got {list(state.shape)}; its positions are not those of "
+                "the tokens"
             )
     if shared:
         names = [f"{name}[{number}]" for number, name in enumerate(names)]
@@ -142,7 +143,10 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
 
 
 def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:
-    """The stack, and the number of the layer that the hidden state of site `inject` enters, from one forward pass."""
+    """The stack, and the number of the layer that the hidden state of site `inject` enters.
+
+    Both are from one forward pass.
+    """
     if inject is None:
         return layer_stack(model, inputs), 0
     site, _, run = inject.partition("[")
@@ -152,11 +156,7 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     number = next((number for number, name in enumerate(stack.names, 1) if name in names), None)
     if number is None and not run:
         (value,) = (trace[name] for name in trace)
-        number = (
-            0
-            if value.shape[1:] == stack.states[0].shape and torch.equal(value[0], stack.states[0])
-            else None
-        )
+        number = 0 if torch.equal(value[0], stack.states[0]) else None
     if number is None or number == len(stack.layers):
         raise ValueError(
             f"expected a site whose output enters a layer, got {inject!r}; "
@@ -169,24 +169,20 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
     """The layers by name, and whether they may run more than once."""
     config: Any = model.config
     depth = getattr(config, "num_hidden_layers", None)
+    may_repeat = hasattr(config, "num_hidden_groups")
     for name, modules in model.named_modules():
-        if (
-            isinstance(modules, nn.ModuleList)
-            and len(modules) == depth
-            and not hasattr(config, "num_hidden_groups")
-        ):
+        if isinstance(modules, nn.ModuleList) and len(modules) == depth and not may_repeat:
             return {f"{name}.{number}": module for number, module in enumerate(modules)}, False
-    if found := {
-        name: module for name, module in model.named_modules() if name and is_covered(module)
-    }:
-        return found, True
-    raise ValueError(
-        f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} has none; "
-        "noise_response works on any site"
-    )
+    found = {name: module for name, module in model.named_modules() if is_covered(module)}
+    if not found:
+        raise ValueError(
+            f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} "
+            "has none; noise_response works on any site"
+        )
+    return found, True
 
 
 def _for_rows(value: Any, rows: int) -> Any:
-    """A mask [1, seq] for a batch: some layers do not broadcast it. Whatever else the model gave stays."""
+    """A mask [1, seq] for a batch, as some layers do not broadcast it; whatever else as it is."""
     is_mask = isinstance(value, Tensor) and value.ndim == 2 and len(value) == 1
     return value.expand(rows, -1) if is_mask else value

@@ -112,8 +112,8 @@ class LinearisedLayer:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(cast, name, value.to(dtype))
-        cast.norm_1 = NormAt(*(part.to(dtype) for part in self.norm_1))
-        cast.norm_2 = NormAt(*(part.to(dtype) for part in self.norm_2))
+            elif isinstance(value, NormAt):
+                setattr(cast, name, NormAt(value.x_hat.to(dtype), value.gain.to(dtype)))
         return cast
 
     @torch.no_grad()

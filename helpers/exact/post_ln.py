@@ -7,7 +7,6 @@ and LayerNorm.
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,71 +20,55 @@ from ..values import whole
 INSTEAD = 'use method="noise", which measures any layer'
 
 
-@dataclass(frozen=True)
-class Names:
-    """Where a layer keeps its parts: dotted names below it."""
-
-    query: str
-    key: str
-    value: str
-    attention_output: str
-    attention_norm: str
-    up: str  # the feed-forward's first map, from hidden to the inner width
-    activation: str
-    down: str
-    output_norm: str
-    heads: str  # how many
-
-
-NAMES = {
-    "BERT": Names(
-        query="attention.self.query",
-        key="attention.self.key",
-        value="attention.self.value",
-        attention_output="attention.output.dense",
-        attention_norm="attention.output.LayerNorm",
-        up="intermediate.dense",
-        activation="intermediate.intermediate_act_fn",
-        down="output.dense",
-        output_norm="output.LayerNorm",
-        heads="attention.self.num_attention_heads",
-    ),
-    "MPNet": Names(
-        query="attention.attn.q",
-        key="attention.attn.k",
-        value="attention.attn.v",
-        attention_output="attention.attn.o",
-        attention_norm="attention.LayerNorm",
-        up="intermediate.dense",
-        activation="intermediate.intermediate_act_fn",
-        down="output.dense",
-        output_norm="output.LayerNorm",
-        heads="attention.attn.num_attention_heads",
-    ),
-    "DistilBERT": Names(
-        query="attention.q_lin",
-        key="attention.k_lin",
-        value="attention.v_lin",
-        attention_output="attention.out_lin",
-        attention_norm="sa_layer_norm",
-        up="ffn.lin1",
-        activation="ffn.activation",
-        down="ffn.lin2",
-        output_norm="output_layer_norm",
-        heads="attention.n_heads",
-    ),
-    "ALBERT": Names(
-        query="attention.query",
-        key="attention.key",
-        value="attention.value",
-        attention_output="attention.dense",
-        attention_norm="attention.LayerNorm",
-        up="ffn",
-        activation="activation",
-        down="ffn_output",
-        output_norm="full_layer_layer_norm",
-        heads="attention.num_attention_heads",
-    ),
+NAMES = {  # where a layer keeps its parts: dotted names below it
+    "BERT": {
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense",  # the feed-forward's first map, from hidden to the inner width
+        "activation": "intermediate.intermediate_act_fn",
+        "down": "output.dense",
+        "output_norm": "output.LayerNorm",
+        "heads": "attention.self.num_attention_heads",  # how many
+    },
+    "MPNet": {
+        "query": "attention.attn.q",
+        "key": "attention.attn.k",
+        "value": "attention.attn.v",
+        "attention_output": "attention.attn.o",
+        "attention_norm": "attention.LayerNorm",
+        "up": "intermediate.dense",
+        "activation": "intermediate.intermediate_act_fn",
+        "down": "output.dense",
+        "output_norm": "output.LayerNorm",
+        "heads": "attention.attn.num_attention_heads",
+    },
+    "DistilBERT": {
+        "query": "attention.q_lin",
+        "key": "attention.k_lin",
+        "value": "attention.v_lin",
+        "attention_output": "attention.out_lin",
+        "attention_norm": "sa_layer_norm",
+        "up": "ffn.lin1",
+        "activation": "ffn.activation",
+        "down": "ffn.lin2",
+        "output_norm": "output_layer_norm",
+        "heads": "attention.n_heads",
+    },
+    "ALBERT": {
+        "query": "attention.query",
+        "key": "attention.key",
+        "value": "attention.value",
+        "attention_output": "attention.dense",
+        "attention_norm": "attention.LayerNorm",
+        "up": "ffn",
+        "activation": "activation",
+        "down": "ffn_output",
+        "output_norm": "full_layer_layer_norm",
+        "heads": "attention.num_attention_heads",
+    },
 }
 LINEAR = ("query", "key", "value", "attention_output", "up", "down")
 NORMS = ("attention_norm", "output_norm")
@@ -103,7 +86,7 @@ class NormAt(NamedTuple):
 
 
 def layer_parts(layer: nn.Module) -> dict[str, Any]:
-    """The parts of a layer by the names of `Names`.
+    """The parts of a layer by their names in `NAMES`.
 
     Raises `ValueError` for a layer that the derivation does not cover.
 
@@ -113,19 +96,19 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     Linear(in_features=8, out_features=16, bias=True)
     """
     kind = type(layer).__name__
-    names = next((names for names in NAMES.values() if _has(layer, names)), None)
+    names = next((names for names in NAMES.values() if _has(layer, *names.values())), None)
     if names is None:
-        missing = [name for name in vars(NAMES["BERT"]).values() if not _has(layer, name)]
+        missing = [name for name in NAMES["BERT"].values() if not _has(layer, name)]
         raise ValueError(
             f"expected a post-LN layer with the submodules of {', '.join(NAMES)}, {kind} has, of "
             f"BERT's, no {missing}; {INSTEAD}"
         )
-    parts: dict[str, Any] = {part: attrgetter(name)(layer) for part, name in vars(names).items()}
+    parts: dict[str, Any] = {part: attrgetter(name)(layer) for part, name in names.items()}
     for part in (*LINEAR, *NORMS):
         wanted = nn.LayerNorm if part in NORMS else nn.Linear
         if not isinstance(parts[part], wanted):
             raise ValueError(
-                f"expected a {wanted.__name__} at {getattr(names, part)!r} of {kind}, got "
+                f"expected a {wanted.__name__} at {names[part]!r} of {kind}, got "
                 f"{type(parts[part]).__name__}; {INSTEAD}"
             )
     hidden = parts["output_norm"].weight.shape[0]
@@ -134,17 +117,22 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
             raise ValueError(
                 f"expected {part} of {kind} to be {hidden} x {hidden}, got {shape}; {INSTEAD}"
             )
-    _check(layer)
+    if layer.training:
+        raise ValueError(
+            "expected a layer in eval mode, got training mode, whose dropout is random; "
+            "call model.eval()"
+        )
+    check_precision(layer)
     return parts
 
 
 def is_covered(layer: nn.Module) -> bool:
     """Whether a module has the submodules of one of the architectures in `NAMES`."""
-    return any(_has(layer, names) for names in NAMES.values())
+    return any(_has(layer, *names.values()) for names in NAMES.values())
 
 
 def head_mask(parts: dict[str, Any], without: Sequence[int]) -> Tensor:
-    """What each number of the heads' outputs is multiplied by, [head * d]: 0 in the heads `without`."""
+    """What the heads' outputs are multiplied by, [head * d]: 0 in the heads `without`, else 1."""
     weight, heads = parts["attention_output"].weight, parts["heads"]
     keep = weight.new_ones(heads, weight.shape[1] // heads)
     if without != ():
@@ -200,7 +188,7 @@ def chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
 
 
 def score_bias(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
-    """What a call adds to the attention scores besides the mask, [head, target, source]; MPNet's do."""
+    """What a call adds to the scores besides the mask, [head, target, source]; MPNet's do."""
     call = inspect.signature(layer.forward).bind(None, *args, **kwargs)
     given = call.arguments.get("position_bias")
     return None if given is None else given[0]
@@ -250,34 +238,14 @@ def check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
     if not close:  # a NaN is not close to anything
         raise ValueError(
             f"expected a post-LN layer's computation, {type(layer).__name__} gives another output "
-            f"(rotary positions, causal attention, another order of its parts, an edit in place, "
-            f"or no number at all); {INSTEAD}"
+            f"(rotary positions, relative ones, a decoder's causal attention, another order of its "
+            f"parts, an edit in place, or no number at all); {INSTEAD}"
         )
 
 
-def _has(layer: nn.Module, names: Names | str) -> bool:
+def _has(layer: nn.Module, *names: str) -> bool:
     try:
-        attrgetter(*([names] if isinstance(names, str) else vars(names).values()))(layer)
+        attrgetter(*names)(layer)
     except AttributeError:
         return False
     return True
-
-
-def _check(layer: Any) -> None:
-    kind = type(layer).__name__
-    if layer.training:
-        raise ValueError(
-            "expected a layer in eval mode, got training mode, whose dropout is random; "
-            "call model.eval()"
-        )
-    check_precision(layer)
-    if getattr(layer, "is_decoder", False) or getattr(layer, "add_cross_attention", False):
-        raise ValueError(
-            f"expected self-attention in both directions, {kind} is a decoder's (causal, or with "
-            f"cross-attention); {INSTEAD}"
-        )
-    attention = getattr(layer.attention, "self", None)
-    if getattr(attention, "position_embedding_type", None) not in (None, "absolute"):
-        raise ValueError(
-            f"expected absolute positions, {kind} adds relative ones to its scores; {INSTEAD}"
-        )
