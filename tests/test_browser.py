@@ -271,7 +271,10 @@ def test_the_cell_runs_again_five_times_and_leaves_nothing(page, root):
     assert ask(page, f"len({made})") == "1" and ask(page, f"{made}[0] is seen") == "True"
     every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_kept')]"
     assert (
-        ask(page, f"[bool(e._kept.cache_info().currsize or e._model) for e in {every} if e is not seen].count(True)")
+        ask(
+            page,
+            f"[bool(e._kept.cache_info().currsize or e._model) for e in {every} if e is not seen].count(True)",
+        )
         == "0"
     )
 
