@@ -35,8 +35,9 @@ from .figures import heatmap, layer_grid, save_figure
 from .hooks import SiteError, edit, record
 from .interactive import explorer, save_page, view
 from .lines import curves
-from .models import Sentence, encode, load_bert
+from .models import load_bert
 from .noise import noise_response
 from .result import Influence
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .words import Sentence, encode

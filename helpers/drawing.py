@@ -17,8 +17,8 @@ from .figures import COLOURS, described
 from .hooks import hooked, tensors
 from .inputs import prepare
 from .labels import STYLE
-from .models import Inputs
 from .values import shortened, whole
+from .words import Inputs
 
 MIXES, ALONE, LINE, MARKED = (
     "#d9e8f5",

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .models import Inputs, Sentence, positions
+from .models import positions
+from .words import Inputs, Sentence
 
 LIMITS = {
     "input_ids": "vocab_size",

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .hooks import edit, names, record, resolve
 from .inputs import check_precision, prepare
-from .models import Inputs
 from .result import PROGRESS, Influence, Sampling
 from .values import whole
+from .words import Inputs
 
 TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
 

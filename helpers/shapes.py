@@ -9,8 +9,8 @@ from torch import nn
 
 from .hooks import hooked, tensors
 from .inputs import check_model, prepare
-from .models import Inputs
 from .values import whole
+from .words import Inputs
 
 
 @dataclass(frozen=True, repr=False)

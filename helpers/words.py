@@ -1,156 +1,271 @@
-"""Words are stretches of a text: where they begin, which letters a piece has, where a word stands."""
+"""A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens are."""
 
-import re
 import unicodedata
 from bisect import bisect
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import regex
+import torch
+from torch import Tensor
+
+from .models import quiet
+from .values import same, shortened, whole
+
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+LETTER = rf"[\p{{L}}\p{{N}}--[{UNSPACED}]][\p{{M}}\p{{Cf}}]*"  # with accents, vowel signs, joiners
+WORD = regex.compile(rf"(?V1)[{UNSPACED}]\p{{M}}*|({LETTER})+|(?=\S)\X")  # \X: an emoji, a mark
+MARKS = regex.compile(r"^(##|[Ġ▁]+)|(@@|</w>)$")  # how tokenizers mark what begins or goes on
 Place = tuple[int, int]  # first character, the one after the last
-MARKS = re.compile(r"^(##|[Ġ▁]+)|(@@|</w>)$")  # how tokenizers mark what begins or goes on
-UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-JOINER = "\u200d"
 
 
-def unspaced(letter: str) -> bool:
-    """Whether the letter is of a script that is written without spaces between words."""
-    return unicodedata.name(letter, "").startswith(UNSPACED)
+@dataclass(frozen=True, eq=False, repr=False)
+class Sentence:
+    """One encoded sentence or a pair: `.inputs`, a dict of [1, seq] tensors, and seq `.tokens`.
 
-
-def glued(before: str, after: str) -> bool:
-    """Whether two neighbouring characters are of one word: letters, digits, and what is put on them.
-
-    A mark is a word of its own, and so is each letter of a script without spaces.
-
-    >>> glued("o", "k"), glued("k", "."), glued(".", "."), glued("北", "京")
-    (True, False, False, False)
+    `.tokens` has the letters of each token, with ## in front of what goes on with a word; `.text`
+    and `.pair` are what was typed. For each token `.words` has the number of its word, counted
+    through both texts, `.texts` that of its text, 0 or 1, and `.places` its stretch of it; words
+    and texts are None for what the tokenizer added, such as [CLS]. `.folds`: whether the tokenizer
+    overlooks case, and accents. Two sentences are equal when all of this is.
     """
-    if before.isspace() or after.isspace():
-        return False
-    if _attached(after) or before == JOINER:
-        return True
-    letters = all(letter.isalnum() or _attached(letter) for letter in (before, after))
-    return letters and not (unspaced(before) or unspaced(after))
+
+    inputs: dict[str, Tensor]
+    tokens: list[str]
+    text: str = ""
+    pair: str | None = None
+    words: Sequence[int | None] = ()
+    texts: Sequence[int | None] = ()
+    places: Sequence[Place] = ()
+    folds: tuple[bool, bool] = (True, True)
+
+    def __repr__(self) -> str:
+        return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def position(self, word: str, occurrence: int = 0, text: int | None = None) -> int:
+        """The first token of a word, or of several; see `positions`.
+
+        >>> from helpers import load_bert
+        >>> tokenizer = load_bert("minilm", pretrained=False)[1]
+        >>> sentence = encode(tokenizer, "Embeddings, a bed, a Bed.")
+        >>> sentence.position("bed"), sentence.position("bed", occurrence=1)
+        (7, 10)
+        """
+        return self.positions(word, occurrence, text)[0]
+
+    def positions(self, word: str, occurrence: int = 0, text: int | None = None) -> list[int]:
+        """The tokens of a word, or of several such as "New York", where it stands in the text.
+
+        `occurrence` counts from 0, in a pair through both texts or, with `text` 0 or 1, in that one.
+        Case and accents matter as far as they do to the tokenizer; a word that is not there so is
+        looked for in any case. Raises `ValueError`, with the tokens, for what is not there.
+        """
+        asked = [0] if self.pair is None else [0, 1]
+        if text is not None:
+            asked = [whole(text, "the number of a text", 0, asked[-1])]
+        case, accents = self.folds
+        found = self._found(word, asked, case, accents) or self._found(word, asked, True, accents)
+        if not found:
+            raise ValueError(
+                f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}"
+            )
+        return found[whole(occurrence, f"an occurrence of {word!r}", 0, len(found) - 1)]
+
+    def _found(self, word: str, asked: list[int], case: bool, accents: bool) -> list[list[int]]:
+        """The tokens of each occurrence; what the tokenizer added is found by its name."""
+        found = []
+        for number in asked:
+            text = (self.text, self.pair or "")[number]
+            for start, end in find_word(str(word), text, case, accents):
+                over = [a < min(end, b) and b > start for a, b in self.places]
+                found.append([i for i, n in enumerate(self.texts) if n == number and over[i]])
+        added = [[i] for i, n in enumerate(self.texts) if n is None and self.tokens[i] == word]
+        return [tokens for tokens in found if tokens] or added
+
+    def to(self, device: torch.device | str) -> "Sentence":
+        """The same with its inputs on a device."""
+        return replace(self, inputs={name: value.to(device) for name, value in self.inputs.items()})
 
 
-def word_starts(text: str) -> list[int]:
-    """The first character of each word.
+Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
-    >>> word_starts("Don't go!")
-    [0, 3, 4, 6, 8]
+
+def encode(tokenizer, text: Any, pair: Any = None, *, words: list[Place] | None = None) -> Sentence:
+    """Encode one sentence, or a pair of them, without truncation or padding.
+
+    A text is a str or a list of its words, already split; `text` may be the pair `(text, pair)`.
+    Words of a str are runs of letters and digits, and each mark; in a script without spaces they
+    are single letters. `words` are the places of other ones (first character, the one after the
+    last). Words that one token holds together are one.
+
+    Returns a `Sentence`; `.inputs` goes to the model as `model(**sentence.inputs)`.
+    Raises `ValueError` when a text is empty or has more tokens than the model has positions.
+
+    >>> from helpers import load_bert
+    >>> model, tokenizer = load_bert("minilm", pretrained=False)
+    >>> encode(tokenizer, "Hello world!").tokens
+    ['[CLS]', 'hello', 'world', '!', '[SEP]']
+    >>> encode(tokenizer, ["Don't", "go!"]).words
+    [None, 0, 0, 0, 1, 1, None]
     """
-    return [at for at, letter in enumerate(text) if not letter.isspace() and _bound(text, at)]
+    if not callable(getattr(tokenizer, "tokenize", None)):
+        raise ValueError(
+            f"expected a tokenizer, got {type(tokenizer).__name__}; model, tokenizer = load_bert() "
+            "gives both, then encode(tokenizer, text)"
+        )
+    if isinstance(text, tuple) and len(text) == 2 and pair is None:
+        text, pair = text
+    typed = [_typed(tokenizer, part) for part in ([text] if pair is None else [text, pair])]
+    texts = [text for text, _ in typed]
+    is_fast = getattr(tokenizer, "is_fast", False)
+    with quiet():
+        encoded = tokenizer(*texts, return_tensors="pt", return_offsets_mapping=is_fast)
+    inputs = {name: value for name, value in encoded.items() if name != "offset_mapping"}
+    seq, limit = inputs["input_ids"].shape[1], tokenizer.model_max_length
+    if seq > limit:
+        raise ValueError(
+            f"expected at most {limit} tokens, the model's positions, got {seq} with the special "
+            "tokens; shorten the text or split it into sentences"
+        )
+    tokens = tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    if is_fast:
+        which, places = encoded.sequence_ids(0), encoded["offset_mapping"][0].tolist()
+    else:
+        which, places = _aligned(tokenizer, texts, tokens)
+    numbers: list[int | None] = [None] * seq
+    count = 0
+    for number, (text, known) in enumerate(typed):
+        own = [i for i in range(seq) if which[i] == number]
+        pieces = [(tokens[i], *places[i]) for i in own]
+        read = _read(text, words or known, pieces, tokenizer.all_special_tokens)
+        for i, (tokens[i], places[i], word) in zip(own, read, strict=True):
+            numbers[i] = count + word
+        count += 1 + word
+    pair = texts[1] if pair is not None else None
+    return Sentence(inputs, tokens, texts[0], pair, numbers, which, places, _folds(tokenizer))
+
+
+def words_of(text: str) -> list[Place]:
+    """Where the words of a text are.
+
+    >>> [text[start:end] for text in ["Don't go!", "北京。"] for start, end in words_of(text)]
+    ['Don', "'", 't', 'go', '!', '北', '京', '。']
+    """
+    return [match.span() for match in WORD.finditer(text)]
 
 
 def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
-    """Where `word`, one word or several, stands in the text; `case` and `accents`: without regard to them.
+    """Where one word or several stand in the text; `case`, `accents`: without regard to them.
 
     >>> find_word("bed", "The embeddings describe a Bed.", case=True, accents=True)
     [(26, 29)]
     """
-    wanted, _ = _folded(word.strip(), case, accents)
-    letters, origins = _folded(text, case, accents)
-    origins.append(len(text))
-    found = []
-    at = letters.find(wanted) if wanted else -1
-    while at >= 0:
-        start, end = origins[at], origins[at + len(wanted)]
-        whole = origins[at - 1] != start and origins[at + len(wanted) - 1] != end
-        if whole and _bound(text, start) and _bound(text, end):
-            found.append((start, end))
-        at = letters.find(wanted, at + 1)
-    return found
+    letters = _folded(" ".join(word.split()), case, accents)
+    if accents:
+        letters = regex.sub(r"\p{M}", "", letters)
+    escaped = [r"\s+" if letter == " " else regex.escape(letter) for letter in letters]
+    wanted = r"\p{M}*".join([*escaped, ""])
+    starts, ends = map(set, zip(*words_of(text), strict=True))
+    found = regex.finditer(wanted, _folded(text, case, accents), overlapped=True) if word else []
+    return [m.span() for m in found if m.start() in starts and m.end() in ends]
 
 
-def align(text: str, pieces: Sequence[str]) -> list[Place]:
-    """The stretch of each piece of a tokenizer that does not tell; unknown ones share what is left between.
+def _typed(tokenizer, part: Any) -> tuple[str, list[Place]]:
+    """A text and the places of its words."""
+    split = isinstance(part, list) and all(isinstance(word, str) for word in part)
+    if not (isinstance(part, str) or split):
+        raise ValueError(
+            f"expected one sentence as a str, got {type(part).__name__}; encode sentences one at "
+            "a time"
+        )
+    if spaced := [word for word in part if split and len(word.split()) != 1]:
+        raise ValueError(
+            f"expected one sentence as a str, or a list of its words, got {spaced[0]!r} in a list; "
+            "encode sentences one at a time"
+        )
+    text = " ".join(part) if split else part
+    if not tokenizer.tokenize(text):
+        raise ValueError(
+            f"expected a sentence, got {text[:40]!r}, which has no token; give at least one word"
+        )
+    return text, [m.span() for m in regex.finditer(r"\S+", text)] if split else words_of(text)
 
-    >>> align("đi hoc", ["đi", "ho@@", "c"])
-    [(0, 2), (3, 5), (5, 6)]
+
+def _aligned(tokenizer, texts: list[str], tokens: list[str]) -> tuple[list, list]:
+    """Which text each token is of, and its place, for a tokenizer in Python, which does not tell.
+
+    Pieces are found in the text one after the other; unknown ones share what is left between.
     """
-    letters, origins = _folded(text, case=True, accents=True)
-    origins.append(len(text))
-    found: list[Place | None] = []
-    last = 0
-    for piece in pieces:
-        wanted, _ = _folded(MARKS.sub("", piece) or piece, case=True, accents=True)
-        at = letters.find(wanted, last)
-        skipped = letters[last:at].strip() and None not in found[-1:]
-        if at < 0 or not wanted or skipped:
-            found.append(None)
-            continue
-        last = at + len(wanted)
-        found.append((origins[at], origins[last]))
-    places = []
-    end = 0
-    for number, place in enumerate(found):
-        if place is None:
-            later = (known[0] for known in found[number:] if known is not None)
-            places.append((end, next(later, len(text))))
-        else:
-            places.append(place)
-            end = place[1]
-    return places
+    added = set(tokenizer.all_special_tokens) - {tokenizer.unk_token, tokenizer.mask_token}
+    own = [i for i, token in enumerate(tokens) if token not in added]
+    first = len(tokenizer.tokenize(texts[0]))
+    which: list[int | None] = [None] * len(tokens)
+    places = [(0, 0)] * len(tokens)
+    for number, text in enumerate(texts):
+        unknown: list[int] = []
+        letters, last = _folded(text), 0
+        for i in own[first:] if number else own[:first]:
+            which[i] = number
+            wanted = _folded(MARKS.sub("", tokens[i]))
+            at = letters.find(wanted, last)
+            if at < 0 or (letters[last:at].strip() and not unknown):
+                unknown.append(i)
+                continue
+            for other in unknown:
+                places[other] = (last, at)
+            unknown, last = [], at + len(wanted)
+            places[i] = (at, last)
+        for other in unknown:
+            places[other] = (last, len(text))
+    return which, places
 
 
-def read_pieces(
-    text: str,
-    starts: Sequence[int],
-    pieces: Sequence[str],
-    places: Sequence[Place],
-    named: Collection[str],
-) -> list[tuple[Place, int, str]]:
-    """Of each piece: its stretch of the text, the number of its word, and what it shows.
+def _read(
+    text: str, words: list[Place], pieces: list[tuple[str, int, int]], named: list[str]
+) -> Iterator[tuple[str, Place, int]]:
+    """Of each piece: its letters, its place without spaces, and the number of its word.
 
-    It shows its letters, those of the text where the tokenizer has bytes instead, with ## in front
-    when it goes on with a word; tokens `named` show their name. A piece without letters of its own,
-    such as the second byte of a letter, shows ##, a space alone shows ␣. Words that one piece holds
-    together are one.
+    The letters are the text's where the tokenizer has bytes instead, with ## in front when it goes
+    on with a word; tokens `named` keep their name. A piece without letters of its own, such as the
+    second byte of a letter, is ##, a space alone is ␣. Words that one piece holds together are one.
     """
-    trimmed = []
-    for piece, (start, end) in zip(pieces, places, strict=True):
-        letters = text[start:end]
-        start = end - len(letters.lstrip())
-        trimmed.append((start, start + len(letters.strip()) if MARKS.sub("", piece) else start))
-    inside = {at for start, end in trimmed for at in range(start + 1, end)}
-    kept = [start for start in starts if start not in inside]
-    words = [bisect(kept, start) for start, _ in trimmed]
-    ranks = {word: rank for rank, word in enumerate(sorted(set(words)))}
-    found, covered = [], 0
-    for piece, place, word in zip(pieces, trimmed, words, strict=True):
-        start, end = place
-        shown = MARKS.sub("", piece)
-        if piece in named:
-            shown = piece
-        elif start == end:
-            shown = "␣"
-        elif _folded(shown, True, True)[0] != _folded(text[start:end], True, True)[0]:
-            shown = text[max(start, covered) : end]
-        goes_on = start < end and (start < covered or not _bound(text, start))
-        if piece.startswith("##") or (goes_on and piece not in named):
-            shown = "##" + shown
-        found.append((place, ranks[word], shown))
+    starts = [start for start, _ in words]
+    own_starts = {start for start, _ in words_of(text)}
+    word, reached, covered = -1, 0, 0
+    for token, start, end in pieces:
+        stretch = text[start:end]
+        start = end - len(stretch.lstrip())
+        letters = MARKS.sub("", token)
+        goes_on = token.startswith("##") or start < covered or start not in own_starts
+        if token in named:
+            letters, goes_on = token, False
+        elif not letters:
+            letters, goes_on, end = "␣", False, start
+        elif _folded(letters) != _folded(stretch):
+            letters = text[max(start, covered) : end]
+        if (first := bisect(starts, start)) > reached:
+            word += 1
+        reached = max(reached, first, bisect(starts, end - 1))
         covered = max(covered, end)
-    return found
+        yield ("##" if goes_on else "") + letters, (start, end), max(word, 0)
 
 
-def _attached(letter: str) -> bool:
-    """Accents and vowel signs, joiners, skin tones: what belongs to the letter before it."""
-    return unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf") or "🏻" <= letter <= "🏿"
+def _folded(text: str, case: bool = True, accents: bool = True) -> str:
+    """The text without case and accents, each character in its place."""
+    if accents:
+        text = "".join(unicodedata.normalize("NFKD", letter)[0] for letter in text)
+    return "".join(letter.lower()[0] for letter in text) if case else text
 
 
-def _bound(text: str, at: int) -> bool:
-    return at in (0, len(text)) or not glued(text[at - 1], text[at])
-
-
-def _folded(text: str, case: bool, accents: bool) -> tuple[str, list[int]]:
-    """The letters that are compared, and the character of the text that each comes from."""
-    letters, origins = "", []
-    for at, letter in enumerate(text):
-        for part in unicodedata.normalize("NFKD", letter.casefold() if case else letter):
-            kind = unicodedata.category(part)
-            part = " " if part.isspace() else part
-            repeated = part == " " and letters[-1:] in ("", " ")
-            if not (repeated or kind == "Cf" or (accents and kind == "Mn")):
-                letters += part
-                origins.append(at)
-    return letters, origins
+def _folds(tokenizer) -> tuple[bool, bool]:
+    """Whether a tokenizer takes É like é, and like E."""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normalizer is None:
+        lower = bool(getattr(tokenizer, "do_lower_case", False))
+        return lower, lower
+    letters = normalizer.normalize_str("É")
+    return letters.lower() == letters, letters.isascii()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..hooks import resolve
-from ..models import Inputs
 from ..result import PROGRESS, Influence, Progress, Sampling
+from ..words import Inputs
 from .layers import LayerStack, layer_stack, stack_behind
 from .post_ln import chosen
 from .sweep import sweep

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..hooks import hidden_state, hooked, record, resolve
 from ..inputs import check_precision, prepare
-from ..models import Inputs
 from ..values import shortened
+from ..words import Inputs
 from .jacobian import LayerJacobian
 from .post_ln import is_covered, score_bias, without_heads
 

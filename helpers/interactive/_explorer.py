@@ -16,8 +16,8 @@ from torch import nn
 
 from ..exact.influence import downstream_influence, layer_influence, upstream_influence
 from ..exact.layers import layer_stack
-from ..models import encode
 from ..result import TAKES
+from ..words import encode
 from ._view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
 
 NUMBERS = {  # what the numbers depend on

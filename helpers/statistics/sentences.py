@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models import Sentence, encode
 from ..values import all_pairs
+from ..words import Sentence, encode
 
 SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
 QUOTATION = {'"', "“", "”", "„", "«", "»", "``", "''"}
