@@ -1,11 +1,14 @@
 """The book: the notebooks as a web site, with their committed outputs (`make book`)."""
 
+import html
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
+
+from helpers import downstream_influence, encode, layer_influence, layer_stack, load_bert, view
 
 HERE = Path(__file__).parent
 MATHJAX = (
@@ -39,15 +42,47 @@ def outputs(document):
     return [output for cell in cells for output in cell.get("outputs", []) if "data" in output]
 
 
-class ShowView(SphinxDirective):
-    """`{show-view} 00_start_here`: the first view that the notebook shows, here."""
+class ShowSentences(SphinxDirective):
+    """`{show-sentences}`: a view of each line's sentence, measured now; chips choose which is shown.
 
-    required_arguments = 1
+    A line is `sentence | word`, or `sentence / second sentence | word` for a pair.
+    """
+
+    has_content = True
 
     def run(self):
-        self.env.note_dependency(str(HERE / f"{self.arguments[0]}.ipynb"))
-        shown = [output.data.get("text/html", "") for output in outputs(self.arguments[0])]
-        return [nodes.raw("", next(html for html in shown if "<iframe" in html), format="html")]
+        model, tokenizer = load_bert()
+        chips, frames = [], []
+        for number, line in enumerate(self.content):
+            text, _, word = line.partition(" | ")
+            first, _, second = text.partition(" / ")
+            sentence = encode(tokenizer, first, second or None)
+            shown = shown_sentence(model, sentence, sentence.position(word))
+            checked = " checked" if number == 0 else ""
+            chips.append(
+                f'<input type="radio" name="sentence" id="sentence-{number}"{checked}>'
+                f'<label for="sentence-{number}">{html.escape(text)}</label>'
+            )
+            frames.append(f'<div class="sentence">{shown._repr_html_()}</div>')
+        parts = ['<div class="sentences">', *chips, *frames, "</div>"]
+        return [nodes.raw("", "\n".join(parts), format="html")]
+
+
+def shown_sentence(model, sentence, source):
+    """The view of a sentence with everything in it: layers, paths, heads, and through all layers."""
+    stack = layer_stack(model, sentence)
+    jacobians = [stack.jacobian(number) for number in range(len(stack.layers))]
+    return view(
+        layer_influence(model, sentence, progress=without_a_bar),
+        paths=[jacobian.paths() for jacobian in jacobians],
+        heads=[jacobian.heads() for jacobian in jacobians],
+        through=downstream_influence(model, sentence, progress=without_a_bar),
+        source=source,
+    )
+
+
+def without_a_bar(steps, desc):
+    return steps
 
 
 def describe_figures(app, tree):
@@ -64,5 +99,5 @@ def describe_figures(app, tree):
 
 
 def setup(app):
-    app.add_directive("show-view", ShowView)
+    app.add_directive("show-sentences", ShowSentences)
     app.connect("doctree-read", describe_figures)
