@@ -43,7 +43,7 @@ def outputs(document):
 
 
 class ShowSentences(SphinxDirective):
-    """`{show-sentences}`: a view of each line's sentence, measured now; chips choose which is shown.
+    """`{show-sentences}`: a view of each line's sentence, measured now; chips choose one.
 
     A line is `sentence | word`, or `sentence / second sentence | word` for a pair.
     """
@@ -69,7 +69,7 @@ class ShowSentences(SphinxDirective):
 
 
 def shown_sentence(model, sentence, source):
-    """The view of a sentence with everything in it: layers, paths, heads, and through all layers."""
+    """The view of a sentence with everything in it: layers, paths, heads, through all layers."""
     stack = layer_stack(model, sentence)
     jacobians = [stack.jacobian(number) for number in range(len(stack.layers))]
     return view(
