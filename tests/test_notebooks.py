@@ -209,8 +209,8 @@ def test_anatomy(path):
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     lengths = sorted(len(source.splitlines()) for source in code)
     assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 30
-    # the cell after the parameters installs the collection on a machine that is not set up (Colab, Binder)
-    assert code[1].startswith("from importlib.util import find_spec\n")
+    # the cell after the parameters: a screen of imports is no way to begin
+    assert len(code[1].splitlines()) <= 8 or "find_spec" in code[1]
     kinds = "".join(cell.cell_type[0] for cell in cells)
     assert "ccc" not in kinds
 
