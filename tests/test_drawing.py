@@ -42,7 +42,7 @@ def test_the_shapes_are_those_that_hooks_record(tiny, ids):
     assert set(drawn) == {*sites, "key out", "value out", "attention_output in"}
     whole = architecture(tiny, ids)
     assert shapes(whole) == {"ids": "[1, 5]"} | dict.fromkeys(
-        ["first in", "norm out", "first out", "last out"], "[1, 5, 8]"
+        ["layer in", "attention_norm out", "layer out", "last out"], "[1, 5, 8]"
     )
     assert f"pooler_output {list(output.pooler_output.shape)}" in said(
         whole
