@@ -57,10 +57,12 @@ def associations(model, tokenizer, pairs: pd.DataFrame, *, orders: int = 5) -> p
     of pairs that are the `strongest`. `held_out` is True but for the first relation, by which one
     may choose a head.
     """
-    tables = []
+    tables: list[pd.DataFrame] = []
     for relation, found in pairs.groupby("relation", sort=False):
-        words = found["first"], found["second"]
-        grids = [list_influence(model, tokenizer, *words, seed=seed) for seed in range(orders)]
+        first, second = found["first"].tolist(), found["second"].tolist()
+        grids = [
+            list_influence(model, tokenizer, first, second, seed=seed) for seed in range(orders)
+        ]
         logs, strongest = advantage(grids)  # [order, head, pair]
         limits = interval(logs.mean(0).T)  # mean, low, high, [head] each
         table = pd.DataFrame(np.exp(limits).T, columns=["ratio", "low", "high"])
