@@ -34,9 +34,9 @@ def architecture(
 ) -> Figure:
     """Draw the model or, with `layer`, the inside of that layer.
 
-    Beside each arrow stands the shape [batch, token, number] of what passed there when `inputs` went
-    through the model's own modules; widths and heads are the weights'. Each layer drawn is checked
-    to compute what is drawn. `mark` names what stands out in orange: in the model "tokens",
+    Beside each arrow stands the shape [batch, token, number] of what passed there when `inputs`
+    went through the model's own modules; widths and heads are the weights'. Each layer drawn is
+    checked to compute what is drawn. `mark` names what stands out in orange: in the model "tokens",
     "embeddings", "hidden state", "layers", "attention", "feed-forward", "output"; in a layer
     "hidden state", "attention", "query", "key", "value", "heads", "output projection", "residual",
     "add & LayerNorm", "feed-forward", "up", "activation", "down".

@@ -176,15 +176,12 @@ class LayerJacobian(LinearisedLayer):
                 if len(self.formed) == KEPT_CHUNKS:
                     self.formed.clear()
                 d = self._position_wise(rows)
-                p = (d.flatten(0, 1) @ self.w_o).view_as(d)  # [target, hidden, head * d]
-                self.formed[key] = d, p
+                self.formed[key] = d, d @ self.w_o
             yield Chunk(rows, columns, *self.formed[key])
 
     def _position_wise(self, targets: Tensor) -> Tensor:
         """D_j [target, hidden, hidden]: feed-forward and its residual, between two LayerNorms."""
-        inner, hidden = self.w_1.shape
-        w_2 = self.w_2 * self.slope[targets, None]  # [target, hidden, inner]
-        d = (w_2.view(-1, inner) @ self.w_1).view(-1, hidden, hidden)
+        d = (self.w_2 * self.slope[targets, None]) @ self.w_1  # [target, hidden, inner] by W_1
         d.diagonal(dim1=1, dim2=2).add_(1)
         d = norm_vjp(self.norm_1.at(targets), d)  # a row of d times LN1' is LN1'ᵀ at that row
         return norm_jvp(self.norm_2.at(targets), d.mT).mT  # LN2' times a column of d
@@ -212,8 +209,9 @@ class LayerJacobian(LinearisedLayer):
         u = (a[..., None] * (v - o[:, None])).flatten(2)  # [j, i, h * d]
         w = torch.einsum("hjd,hdx->jhx", self.q[heads][:, chunk.targets], w_k)
 
-        ww = _times(w, covariance) @ w.mT  # [j, h, g]
-        wv = torch.einsum("jhx,gex->jhge", _times(w, covariance), w_v)
+        w_s = _times(w, covariance)
+        ww = w_s @ w.mT  # [j, h, g]
+        wv = torch.einsum("jhx,gex->jhge", w_s, w_v)
         vv = torch.einsum("hdx,gex->hdge", _times(w_v, covariance), w_v)
         of_value = torch.einsum("jhdge,hdge->jhg", g, vv)
         of_both = torch.einsum("jhdge,jhge->jhdg", g, wv).flatten(1, 2)  # [j, h * d, g]

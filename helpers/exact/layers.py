@@ -3,17 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..hooks import hidden_state, hooked, record, resolve
 from ..inputs import check_precision, prepare
 from ..values import shortened
 from ..words import Inputs
 from .jacobian import LayerJacobian
-from .post_ln import is_covered, score_bias, without_heads
+from .post_ln import names_of, score_bias, without_heads
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,9 +36,8 @@ class LayerStack:
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with what else the model gave it."""
-        args, kwargs = self.arguments[layer]
-        args = tuple(_for_rows(value, len(hidden)) for value in args)
-        kwargs = {name: _for_rows(value, len(hidden)) for name, value in kwargs.items()}
+        for_rows = partial(_for_rows, rows=len(hidden))
+        args, kwargs = tree_map(for_rows, self.arguments[layer])
         output = hidden_state(self.layers[layer](hidden, *args, **kwargs))
         assert output is not None
         return output
@@ -173,7 +174,7 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
     for name, modules in model.named_modules():
         if isinstance(modules, nn.ModuleList) and len(modules) == depth and not may_repeat:
             return {f"{name}.{number}": module for number, module in enumerate(modules)}, False
-    found = {name: module for name, module in model.named_modules() if is_covered(module)}
+    found = {name: module for name, module in model.named_modules() if names_of(module)}
     if not found:
         raise ValueError(
             f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} "

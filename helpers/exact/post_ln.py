@@ -96,7 +96,7 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     Linear(in_features=8, out_features=16, bias=True)
     """
     kind = type(layer).__name__
-    names = next((names for names in NAMES.values() if _has(layer, *names.values())), None)
+    names = names_of(layer)
     if names is None:
         missing = [name for name in NAMES["BERT"].values() if not _has(layer, name)]
         raise ValueError(
@@ -126,9 +126,9 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     return parts
 
 
-def is_covered(layer: nn.Module) -> bool:
-    """Whether a module has the submodules of one of the architectures in `NAMES`."""
-    return any(_has(layer, *names.values()) for names in NAMES.values())
+def names_of(layer: nn.Module) -> dict[str, str] | None:
+    """The member of `NAMES` all of whose parts a module has, or None."""
+    return next((names for names in NAMES.values() if _has(layer, *names.values())), None)
 
 
 def head_mask(parts: dict[str, Any], without: Sequence[int]) -> Tensor:
