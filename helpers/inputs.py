@@ -1,11 +1,15 @@
 """What a measurement expects of a model and its inputs, each with an error that says what to do."""
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
 
 from .models import positions
 from .words import Inputs, Sentence
@@ -15,77 +19,123 @@ LIMITS = {
     "token_type_ids": "type_vocab_size",
     "position_ids": "max_position_embeddings",
 }  # inputs [1, seq] that number something, and how the configuration names how many there are
+HALF = (torch.float16, torch.bfloat16)
+QUANTISED = re.compile("quantiz|quanto|bitsandbytes|gptq|awq")  # in the module of a class
 
 
 def check_model(model: object) -> None:
-    """Raise `ValueError` for what is not a model, such as a tokenizer or the pair that `load_bert` returns."""
+    """Raise `ValueError` for what is not a model, such as a tokenizer, or `load_bert`'s pair."""
     if isinstance(model, nn.Module):
         return
-    got = type(model).__name__
+    got, hint = type(model).__name__, "model, tokenizer = load_bert() gives one"
     if isinstance(model, tuple):
-        raise ValueError(
-            f"expected a model, got a {got}; unpack it: model, tokenizer = load_bert()"
-        )
-    if hasattr(model, "tokenize"):
-        raise ValueError(
-            f"expected a model, got the tokenizer {got}; the model comes first, and is load_bert()[0]"
-        )
-    raise ValueError(
-        f"expected a model, a torch.nn.Module, got {got}; model, tokenizer = load_bert() gives one"
-    )
+        hint = "unpack it: model, tokenizer = load_bert()"
+    elif isinstance(getattr(model, "model", None), nn.Module):
+        hint = "pass the .model that it holds"
+    elif hasattr(model, "tokenize"):
+        hint = "a tokenizer; the model comes first, and is load_bert()[0]"
+    raise ValueError(f"expected a model, a torch.nn.Module, got {got}; {hint}")
 
 
 def check_precision(module: nn.Module) -> None:
-    """Raise `ValueError` for weights too coarse for a derivative or a small difference."""
-    if (dtype := next(module.parameters()).dtype) not in (torch.float32, torch.float64):
+    """Raise `ValueError` for what is too coarse for a derivative or a small difference."""
+    kinds = {type(part) for part in (*module.modules(), *module.parameters())}
+    if quantised := sorted(kind.__name__ for kind in kinds if QUANTISED.search(kind.__module__)):
         raise ValueError(
-            f"expected a model in float32 or float64, got {dtype}, whose rounding would be measured; call model.float()"
+            f"expected weights in float32 or float64, got quantised ones ({', '.join(quantised)}), "
+            "whose steps would be measured; load the model without quantisation"
+        )
+    for device, dtype in {(weight.device.type, weight.dtype) for weight in module.parameters()}:
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"expected a model in float32 or float64, got {dtype}, whose rounding would be "
+                "measured; call model.float()"
+            )
+        if torch.is_autocast_enabled(device):
+            raise ValueError(
+                "expected a measurement outside torch.autocast, got autocast to "
+                f"{torch.get_autocast_dtype(device)}, whose rounding would be measured; leave the "
+                "autocast block, or open autocast(enabled=False) inside it"
+            )
+
+
+@contextmanager
+def clean_pass(model: nn.Module) -> Iterator[None]:
+    """Around one forward pass: `ValueError`, with the cause, for one that is random or coarse."""
+    coarse: list[str] = []
+
+    def look(module: nn.Module, _args: tuple, output: Any) -> None:
+        for leaf in tree_leaves(output):
+            if getattr(leaf, "dtype", None) in HALF:
+                coarse.append(f"{leaf.dtype} from a {type(module).__name__}")
+
+    check_precision(model)
+    before = _generators()
+    with ExitStack() as handles, handles:  # closed twice, in case the closing is interrupted
+        for module in model.modules():
+            handles.enter_context(module.register_forward_hook(look))
+        yield
+    if coarse:
+        raise ValueError(
+            f"expected a pass in float32 or float64, got {coarse[0]}, whose rounding would be "
+            "measured; take the autocast or the .half() out of the model's forward"
+        )
+    if not all(map(torch.equal, before, _generators())):
+        raise ValueError(
+            "expected a pass that gives the same each time, got one that draws random numbers, "
+            "which would be measured; switch off what draws them, such as a dropout that stays on "
+            "in eval mode"
         )
 
 
 def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
-    """The inputs as a dict of [1, ...] tensors and the tokens (their positions when only a dict was given).
+    """The inputs as a dict of [1, ...] tensors, and the tokens (positions if there were none).
 
-    A decoder, which would fill a cache, gets `use_cache=False` beside them. Raises `ValueError` for
-    what a measurement on one sentence in eval mode cannot use: a model in training mode, no
-    `input_ids`, something else than tensors, more than one sentence, ids that the model does not
-    have, a mask that is not [1, seq] of 1 and 0 or leaves nothing, or inputs on another device than
-    the model.
+    The tensors are on the model's device. A decoder, which would fill a cache, gets
+    `use_cache=False` beside them. Raises `ValueError` for what a measurement on one sentence in
+    eval mode cannot use: what holds a model and is none, a module in training mode, weights that
+    are not on one device, no `input_ids`, something else than tensors, more than one sentence, ids
+    that the model does not have, or a mask that is not [1, seq] of 1 and 0 or leaves nothing.
     """
     check_model(model)
-    config: Any = getattr(model, "config", None)
-    if config is None:
-        raise ValueError(
-            f"expected a model of transformers, with a config, got {type(model).__name__}"
-        )
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    inner = None if isinstance(model, PreTrainedModel) else _inside(model)
+    if inner or config is None:
+        hint = f", which holds one; pass {inner}" if inner else ""
+        raise ValueError(f"expected a model of transformers, with a config, got {kind}{hint}")
     if not isinstance(inputs, Sentence | Mapping):
         raise ValueError(
-            f"expected a Sentence or a dict of tensors, got {type(inputs).__name__}; use encode(tokenizer, text)"
+            f"expected a Sentence or a dict of tensors, got {type(inputs).__name__}; use "
+            "encode(tokenizer, text)"
         )
     tokens = inputs.tokens if isinstance(inputs, Sentence) else None
-    given: dict[str, Any] = dict(inputs.inputs if isinstance(inputs, Sentence) else inputs)
-    given = {name: value for name, value in given.items() if value is not None}
-    if model.training:
-        raise ValueError(
-            "expected a model in eval mode, got training mode, whose dropout would be measured; call model.eval()"
-        )
+    pairs = (inputs.inputs if isinstance(inputs, Sentence) else inputs).items()
+    given: dict[str, Any] = {name: value for name, value in pairs if value is not None}
+    for name, module in model.named_modules():
+        if module.training:
+            raise ValueError(
+                f"expected a model in eval mode, got training mode in {name or kind!r}, whose "
+                "dropout would be measured; call model.eval()"
+            )
     if "input_ids" not in given:
         raise ValueError(
-            f"expected inputs with 'input_ids', got the keys {sorted(given)}; use encode(tokenizer, text).inputs"
+            f"expected inputs with 'input_ids', got the keys {sorted(given)}; use "
+            "encode(tokenizer, text).inputs"
         )
-    device = next(model.parameters()).device
+    device, *more = {weight.device for weight in model.parameters()}
+    if more or device.type == "meta":
+        raise ValueError(
+            f"expected a model with all its weights on one device, got {sorted(map(str, more))} "
+            f"beside {str(device)!r}; load all of it there, or move it with model.to(...)"
+        )
     for name, value in given.items():
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"expected tensors, got {type(value).__name__} for {name!r}; use encode(tokenizer, text), or "
-                'tokenizer(text, return_tensors="pt")'
+                f"expected tensors, got {type(value).__name__} for {name!r}; use "
+                'encode(tokenizer, text), or tokenizer(text, return_tensors="pt")'
             )
-        if value.device != device:
-            raise ValueError(
-                f"expected inputs on the model's device {device}, got {value.device} for {name!r}; "
-                f"move them with .to({str(device)!r})"
-            )
-    shape = tuple(given["input_ids"].shape)
+        given[name] = value.to(device)
+    shape = given["input_ids"].shape
     if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
         raise ValueError(
             f"expected one sentence, input_ids [1, seq], got {list(shape)}; pass one at a time"
@@ -96,41 +146,44 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
         )
     if shape[1] > (limit := positions(model)):
         raise ValueError(
-            f"expected at most {limit} tokens, the model's positions, got {shape[1]}; shorten the text"
+            f"expected at most {limit} tokens, the model's positions, got {shape[1]}; shorten the "
+            "text"
         )
     for name, value in given.items():
-        fits = (
-            value.shape == shape
-            if name in (*LIMITS, "attention_mask")
-            else value.ndim > 0 and len(value) == 1
-        )
-        if not fits:
-            expected = list(shape) if name in (*LIMITS, "attention_mask") else [1, "..."]
+        per_token = name in (*LIMITS, "attention_mask")
+        if value.shape != (shape if per_token else (1, *value.shape[1:])):
+            expected = list(shape) if per_token else [1, "..."]
             raise ValueError(f"expected {name} {expected}, as input_ids, got {list(value.shape)}")
         if name in LIMITS:
             _check_ids(name, value, getattr(config, LIMITS[name], None))
-    if (mask := given.get("attention_mask")) is not None:
-        if not ((mask == 0) | (mask == 1)).all():
-            raise ValueError(
-                f"expected an attention_mask of 1 (attended to) and 0, got {mask.unique().tolist()[:5]}"
-            )
-        if not mask.any():
-            raise ValueError(
-                "expected an attention_mask with at least one 1, got only 0: nothing is attended to"
-            )
-    if (
-        getattr(config, "is_decoder", False)
-        and "use_cache" in inspect.signature(model.forward).parameters
-    ):
+    mask = given.get("attention_mask", torch.ones(1))
+    if not mask.any() or not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(
+            "expected an attention_mask of 1 (attended to) and 0, with at least one 1, got "
+            f"{mask.unique().tolist()[:5]}"
+        )
+    takes = inspect.signature(model.forward).parameters
+    if getattr(config, "is_decoder", False) and "use_cache" in takes:
         given["use_cache"] = False  # a layer that is run again would find what it left there
     return given, tokens or [str(position) for position in range(shape[1])]
 
 
+def _inside(module: nn.Module) -> str | None:
+    """How to write the model of transformers that a module holds, such as "model[0].model"."""
+    for name, part in module.named_modules():
+        if isinstance(part, PreTrainedModel):
+            steps = [f"[{step}]" if step.isdigit() else f".{step}" for step in name.split(".")]
+            return "model" + "".join(steps)
+    return None
+
+
+def _generators() -> list[Tensor]:
+    """The state of the generators that a pass may draw from."""
+    cuda = torch.cuda
+    return [torch.get_rng_state(), *(cuda.get_rng_state_all() if cuda.is_initialized() else [])]
+
+
 def _check_ids(name: str, ids: Tensor, size: int | None) -> None:
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(
-            f"expected whole numbers in {name}, got {ids.dtype}; convert them with .long()"
-        )
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or (size and high >= size):
         raise ValueError(

@@ -58,7 +58,7 @@ def load_bert(
     try:
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise OSError(f"no config.json in {str(source)!r}")
-        with quiet(), _no_code(source):
+        with quiet():
             tokenizer = _tokenizer(tokenizer_source)
             if pretrained:
                 model = _pretrained(source)
@@ -73,6 +73,15 @@ def load_bert(
                     model = AutoModel.from_config(config, trust_remote_code=False)
     except OSError as error:
         raise OSError(_ways_on(source)) from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"expected a model that transformers itself has, got {str(source)!r}, which brings "
+            "code of its own (auto_map in its config.json) that load_bert never runs; if you trust "
+            "it, load it with transformers and pass that model on: record, shape_table and "
+            "noise_response take any"
+        ) from error
     taken = inspect.signature(model.forward).parameters  # not all that BERT's tokenizer gives
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions(model))
@@ -131,22 +140,6 @@ def _ways_on(source: str | Path) -> str:
         'written by save_pretrained; or use the bundled model, load_bert("minilm"). A model that '
         f"has a pytorch_model.bin alone is to be converted once: {convert}"
     )
-
-
-@contextmanager
-def _no_code(source: str | Path) -> Iterator[None]:
-    """Say what to do where transformers offers to run code from the repository of a model."""
-    try:
-        yield
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise ValueError(
-            f"expected a model that transformers itself has, got {str(source)!r}, which brings "
-            "code of its own (auto_map in its config.json) that load_bert never runs; if you trust it, "
-            "load it with transformers and pass that model on: record, shape_table and "
-            "noise_response take any"
-        ) from error
 
 
 def _tokenizer(source: str | Path):

@@ -1,14 +1,11 @@
 """Show the source of what is installed, so that the text can never be out of date."""
 
-import ast
 import importlib
 import inspect
-import linecache
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
 
 
 @dataclass(frozen=True)
@@ -16,24 +13,26 @@ class Source:
     """Source text with where it stands; a notebook shows it as a highlighted code block."""
 
     code: str
-    file: str  # below site-packages, never an absolute path; "a notebook's cell" for what is defined there
+    file: str  # below site-packages, never an absolute path; or "a notebook's cell"
     line: int
     package: str
     version: str  # "" for a package that does not say it
 
     def __str__(self) -> str:
-        return f"# {f'{self.package} {self.version}'.strip()}, {self.file}, line {self.line}\n{self.code}"
+        package = f"{self.package} {self.version}".strip()
+        return f"# {package}, {self.file}, line {self.line}\n{self.code}"
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self}```"
 
 
 def show_source(obj) -> Source:
-    """Live source of a class, function, method or module: of an installed package, or of your own script or notebook.
+    """Live source of a class, function, method or module.
 
+    It may stand in an installed package, your own script or, if it is a function, your notebook.
     Returns a `Source` with `.code`, `.file` (relative to site-packages), `.line`, `.package` and
-    `.version`. Raises `TypeError` for an object without Python source: an instance, or something
-    written in C.
+    `.version`. Raises `TypeError` for an object without Python source: an instance, something
+    written in C, or a class in a notebook's cell.
 
     >>> from transformers.models.bert.modeling_bert import BertIntermediate
     >>> source = show_source(BertIntermediate.forward)
@@ -42,12 +41,13 @@ def show_source(obj) -> Source:
     """
     try:
         plain = inspect.unwrap(obj) if callable(obj) else obj
-        lines, line = _class_in_a_cell(plain) or inspect.getsourcelines(plain)
+        lines, line = inspect.getsourcelines(plain)
         module = inspect.getmodule(obj)
         assert module is not None
     except (TypeError, OSError, AssertionError) as error:
         raise TypeError(
-            f"expected a class, function or module with Python source, got {obj!r:.80}; for an instance, pass type(obj)"
+            f"expected a class, function or module with Python source, got {obj!r:.80}; for an "
+            "instance, pass type(obj); for a class in a notebook's cell, one of its functions"
         ) from error
     name, code, line = module.__name__, "".join(lines), max(line, 1)
     if name == "__main__":
@@ -60,18 +60,3 @@ def show_source(obj) -> Source:
     return Source(
         code, file, line, top, str(getattr(importlib.import_module(top), "__version__", ""))
     )
-
-
-def _class_in_a_cell(obj) -> tuple[list[str], int] | None:
-    """Lines of a class that was defined in a notebook, where it has no file: those around one of its functions."""
-    if not isinstance(obj, type) or getattr(sys.modules.get(obj.__module__), "__file__", None):
-        return None
-    for function in filter(lambda part: isinstance(part, FunctionType), vars(obj).values()):
-        code = inspect.unwrap(function).__code__  # transformers wraps some
-        lines = linecache.getlines(code.co_filename)
-        for node in ast.walk(ast.parse("".join(lines))):
-            first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0)
-            inside = first <= code.co_firstlineno <= last
-            if isinstance(node, ast.ClassDef) and node.name == obj.__name__ and inside:
-                return lines[first - 1 : last], first
-    return None
