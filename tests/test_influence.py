@@ -353,7 +353,7 @@ def test_half_precision_is_refused(ids, dtype):
 
 def test_a_compiled_model_is_refused(tiny, ids):
     whole = torch.compile(tiny, backend="eager")
-    with pytest.raises(ValueError, match="expected a model as it was before torch.compile"):
+    with pytest.raises(ValueError, match="OptimizedModule, which holds one; pass model._orig_mod"):
         layer_influence(whole, ids)
     tiny.encoder.layer[0].compile(backend="eager")
     with pytest.raises(ValueError, match="expected a model as it was before torch.compile"):

@@ -72,7 +72,9 @@ def test_source_of_ones_own_notebook():
     NotebookClient(notebook, kernel_name="python3").execute()
     assert "a class in a notebook's cell, one of its functions" in notebook.cells[1].outputs[0].text
     shown = notebook.cells[2].outputs[0].data["text/markdown"]
-    assert shown.startswith("```python\n    def forward(self, hidden):\n        return hidden\n")
+    assert shown.startswith(
+        "```python\n# __main__, a notebook's cell, line 9\n    def forward(self, hidden):\n"
+    )
 
 
 def test_source_of_a_package_without_a_version(tmp_path, monkeypatch):

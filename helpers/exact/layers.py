@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..hooks import hidden_state, hooked, record, resolve
-from ..inputs import check_precision, prepare
+from ..inputs import clean_pass, prepare
 from ..values import shortened
 from ..words import Inputs
 from .jacobian import LayerJacobian
@@ -87,7 +87,6 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     """
     inputs, tokens = prepare(model, inputs)
     layers, shared = _layers(model)
-    check_precision(model)
     if any(
         hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()
     ):
@@ -112,7 +111,7 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
         assert hidden is not None
         outputs.append(hidden.detach().clone())
 
-    with hooked(layers, before, after):
+    with clean_pass(model), hooked(layers, before, after):
         model(**inputs)
     if set(names) != set(layers) or not (shared or names == list(layers)):
         raise ValueError(
@@ -171,9 +170,14 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
     config: Any = model.config
     depth = getattr(config, "num_hidden_layers", None)
     may_repeat = hasattr(config, "num_hidden_groups")
-    for name, modules in model.named_modules():
-        if isinstance(modules, nn.ModuleList) and len(modules) == depth and not may_repeat:
-            return {f"{name}.{number}": module for number, module in enumerate(modules)}, False
+    lists = {
+        name: modules
+        for name, modules in model.named_modules()
+        if isinstance(modules, nn.ModuleList) and len(modules) == depth
+    }
+    if lists and not may_repeat:  # a model may have as many heads as layers, and before them
+        name = max(lists, key=lambda name: _attends(lists[name]))
+        return {f"{name}.{number}": module for number, module in enumerate(lists[name])}, False
     found = {name: module for name, module in model.named_modules() if names_of(module)}
     if not found:
         raise ValueError(
@@ -181,6 +185,12 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
             "has none; noise_response works on any site"
         )
     return found, True
+
+
+def _attends(layers: nn.ModuleList) -> tuple[bool, bool]:
+    """Whether the first is a layer for sure, and whether it looks like one."""
+    kinds = [type(module).__name__ for module in layers[0].modules()]
+    return bool(names_of(layers[0])), any("ttention" in kind for kind in kinds)
 
 
 def _for_rows(value: Any, rows: int) -> Any:

@@ -108,8 +108,7 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
         wanted = nn.LayerNorm if part in NORMS else nn.Linear
         if not isinstance(parts[part], wanted):
             raise ValueError(
-                f"expected a {wanted.__name__} at {names[part]!r} of {kind}, got "
-                f"{type(parts[part]).__name__}; {INSTEAD}"
+                f"expected a {wanted.__name__} at {names[part]!r} of {kind}, got {_kind(parts[part])}"
             )
     hidden = parts["output_norm"].weight.shape[0]
     for part in LINEAR[:4]:
@@ -241,6 +240,13 @@ def check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
             f"(rotary positions, relative ones, a decoder's causal attention, another order of its "
             f"parts, an edit in place, or no number at all); {INSTEAD}"
         )
+
+
+def _kind(module: nn.Module) -> str:
+    """Where a module's class stands: two of one name differ; and what to do with an adapter."""
+    if hasattr(module, "base_layer"):
+        return "an adapter's (LoRA); model = model.merge_and_unload() makes plain layers of them"
+    return f"{type(module).__module__}.{type(module).__name__}; {INSTEAD}"
 
 
 def _has(layer: nn.Module, *names: str) -> bool:
