@@ -112,7 +112,7 @@ def interrupted(call, at, error):
     st.floats(0, 1, exclude_max=True),
     st.sampled_from([KeyboardInterrupt, MemoryError]),
 )
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_interrupt_at_any_line_leaves_nothing_behind(lines, name, share, error):
     before = snapshot(MODEL)
     assert interrupted(CALLS[name], int(share * lines[name]), error)
