@@ -37,7 +37,7 @@ from .interactive import explorer, save_page, view
 from .lines import curves
 from .models import load_bert
 from .noise import noise_response
-from .result import Influence
+from .result import Influence, load_influence, measure
 from .shapes import module_tree, shape_table
 from .source import show_source
 from .words import Sentence, encode

@@ -11,7 +11,7 @@ A block sees the passes of its own thread alone, so that two measurements on one
 import difflib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -28,8 +28,12 @@ class SiteError(KeyError):
     __str__ = Exception.__str__  # KeyError would show its message quoted
 
 
+class Stop(Exception):
+    """Ends a forward pass whose rest nobody looks at; the block around it ends quietly."""
+
+
 class Firings(Mapping):
-    """Site -> every hidden state that it put out. A name may lack the model's prefix, as in `record`."""
+    """Site -> every hidden state that it put out; a name may lack the model's prefix, as in `record`."""
 
     def __init__(self, prefix: str, kept: dict[str, list[Tensor]]) -> None:
         self.prefix = prefix
@@ -49,7 +53,14 @@ class Firings(Mapping):
 
 
 class Trace(Firings):
-    """Site -> its hidden state, detached, in firing order. `.firings[site]` lists every firing."""
+    """Site -> its hidden state, in firing order. `.firings[site]` lists every firing.
+
+    `.order` has the name of each site that fired, once for each time.
+    """
+
+    def __init__(self, prefix: str, kept: dict[str, list[Tensor]], order: list[str]) -> None:
+        super().__init__(prefix, kept)
+        self.order = order
 
     @property
     def firings(self) -> Firings:
@@ -68,12 +79,17 @@ class Trace(Firings):
 
 
 @contextmanager
-def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
+def record(
+    model: nn.Module, sites: str | Iterable[str], *, detach: bool = True, stop: bool = False
+) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
-    Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden].
-    In a model with a head the names may lack their first part ("encoder.layer.0" for
-    "bert.encoder.layer.0"), here and in what is yielded.
+    Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden];
+    with `detach=False` to the state itself, through which gradients flow (an
+    `edit(model, {"embeddings": torch.Tensor.requires_grad_})` around it makes some in a model with
+    frozen weights). With `stop` the pass ends when every site has run once, and so does the block:
+    what stands in it behind the model's call is not run. In a model with a head the names may lack
+    their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
 
     Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites
     ran; `TypeError` for an output without a tensor. Inside an `edit` of the same site the edited
@@ -91,17 +107,27 @@ def record(model: nn.Module, sites: str | Iterable[str]) -> Iterator[Trace]:
     sites = names(sites)
     check_model(model)
     kept: dict[str, list[Tensor]] = {}
+    order: list[str] = []
+
+    wanted = {site for pattern in sites for site in resolve(model, pattern)}
 
     def keep(site: str, hidden: Tensor) -> None:
-        kept.setdefault(site, []).append(hidden.detach().clone())
+        order.append(site)
+        kept.setdefault(site, []).append(hidden.detach().clone() if detach else hidden)
+        if stop and len(kept) == len(wanted):
+            raise Stop
 
     with _at_sites(model, dict.fromkeys(sites, keep)):
-        yield Trace(getattr(model, "base_model_prefix", ""), kept)
+        yield Trace(getattr(model, "base_model_prefix", ""), kept, order)
 
 
 @contextmanager
-def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def edit(
+    model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]], *, entering: bool = False
+) -> Iterator[None]:
     """Replace the hidden state at each site by a function of it while the block runs.
+
+    It is the one that the site puts out or, `entering`, its first input.
 
     `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and
     returns one of the same shape; the container around it, whatever it is, is rebuilt. Raises
@@ -129,7 +155,9 @@ def edit(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> I
         raise ValueError(
             f"expected a dict from site to a function of the hidden state, got {edits!r:.80}"
         )
-    with _at_sites(model, {pattern: partial(apply, edit) for pattern, edit in edits.items()}):
+    with _at_sites(
+        model, {pattern: partial(apply, edit) for pattern, edit in edits.items()}, entering
+    ):
         yield
 
 
@@ -146,7 +174,10 @@ def names(sites: str | Iterable[str]) -> list[str]:
 
 
 def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The modules that a site name or glob means, by full name; below `model.base_model_prefix` when not at the top."""
+    """The modules that a site name or glob means, by full name.
+
+    They may stand below `model.base_model_prefix`.
+    """
     check_model(model)
     if not isinstance(pattern, str):
         raise ValueError(f"expected the name of a site, a str, got {pattern!r:.80}")
@@ -156,12 +187,14 @@ def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
             name: module for name, module in modules.items() if name and _matches(name, candidate)
         }:
             return found
-    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5) or list(modules)[1:4]
+    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5)
+    kind = [name for name in modules if name.split(".")[-1] == pattern.split(".")[-1]]
+    near = near or kind[:3] or list(modules)[1:4]
     raise SiteError(f"unknown site {pattern!r}; near names: {near}; see module_tree(model)")
 
 
 def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a module's output with its place in it, such as "/0" or "/last_hidden_state"."""
+    """Every tensor in a module's output with its place in it, as "/0" or "/last_hidden_state"."""
     if isinstance(output, Tensor):
         yield path, output
     elif isinstance(output, (Mapping, tuple, list)):
@@ -187,15 +220,19 @@ def hooked(
     modules: Mapping[str, nn.Module],
     before: Callable | None = None,
     after: Callable | None = None,
-) -> Iterator[None]:
+) -> Iterator[set[str]]:
     """Call `before(name, args, kwargs)` and `after(name, args, output)` around each module that runs.
 
-    What `after` returns, if not None, replaces the output. Other threads' passes are not seen.
+    What they return, if not None, replaces (args, kwargs) and the output. Passes of other threads
+    are left alone; yields the names of what ran in them.
     """
-    caller = threading.get_ident()
+    caller, elsewhere = threading.get_ident(), set()
 
     def mine(hook: Callable, name: str, _module: nn.Module, *passed: Any) -> Any:
-        return hook(name, *passed) if threading.get_ident() == caller else None
+        if threading.get_ident() == caller:
+            return hook(name, *passed)
+        elsewhere.add(name)
+        return None
 
     with ExitStack() as handles, handles:  # closed twice, in case the closing is interrupted
         enter = handles.enter_context
@@ -205,12 +242,14 @@ def hooked(
                 enter(module.register_forward_pre_hook(hook, with_kwargs=True))
             if after:
                 enter(module.register_forward_hook(partial(mine, after, name)))
-        yield
+        yield elsewhere
 
 
 @contextmanager
 def _at_sites(
-    model: nn.Module, hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]]
+    model: nn.Module,
+    hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]],
+    entering: bool = False,
 ) -> Iterator[None]:
     """A hook gets the name and the hidden state of each site that runs; what it returns replaces it."""
     found = {pattern: resolve(model, pattern) for pattern in hooks}
@@ -227,11 +266,18 @@ def _at_sites(
         new = hook_of[site](site, hidden)
         return None if new is None else replace_hidden_state(output, new)
 
-    with hooked(modules, after=after):
-        yield
+    def before(site: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+        args, kwargs = after(site, (), (args, kwargs)) or (args, kwargs)
+        return tuple(args), kwargs
+
+    watch = {"before": before} if entering else {"after": after}
+    with hooked(modules, **watch) as elsewhere:
+        with suppress(Stop):
+            yield
     for pattern, sites in found.items():
         if fired.isdisjoint(sites):
-            raise SiteError(f"{pattern!r} did not fire: {_silent(next(iter(sites.values())))}")
+            silent = _silent(*next(iter(sites.items())), elsewhere)
+            raise SiteError(f"{pattern!r} did not fire: {silent}")
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -239,10 +285,16 @@ def _matches(name: str, pattern: str) -> bool:
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def _silent(module: nn.Module) -> str:
+def _silent(site: str, module: nn.Module, elsewhere: set[str]) -> str:
     """Why a module that exists did not fire."""
+    if site in elsewhere:
+        return "it ran in another thread; run the model in the thread that opened the block"
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-        return f"a {type(module).__name__} is a container that is never called itself; name a module inside it"
+        kind = type(module).__name__
+        return f"a {kind} is a container that is never called itself; name a module inside it"
     if isinstance(module, nn.Dropout):
-        return "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 calls this module"
+        return (
+            "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 "
+            "calls this module"
+        )
     return "no forward pass ran through it inside the block"

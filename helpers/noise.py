@@ -1,20 +1,23 @@
-"""Noise injection: disturb one position at one site and watch every position at every later site."""
+"""Noise injection: disturb positions at one site and watch every position at every later site."""
 
 import math
-from collections.abc import Iterable
-from functools import cache, partial
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .hooks import edit, names, record, resolve
+from .hooks import SiteError, edit, names, record, resolve
 from .inputs import check_precision, prepare
-from .result import PROGRESS, Influence, Sampling
+from .result import PROGRESS, Influence, Progress, Sampling, how_it_came
 from .values import whole
 from .words import Inputs
 
-TOKENS_PER_PASS = 2048  # rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
+# rows × seq of one forward pass: bounds the memory, and larger passes are no faster on a CPU
+TOKENS_PER_PASS = 2048
+Observed = str | Iterable[str] | Callable[[Any], Tensor]
 
 
 @torch.no_grad()
@@ -23,78 +26,258 @@ def noise_response(
     inputs: Inputs,
     *,
     inject: str = "embeddings",
-    position: int,
-    observe: str | Iterable[str],
+    position: int | Sequence[int],
+    observe: Observed,
+    shared: bool = False,
+    interaction: bool = False,
+    covariance: Tensor | None = None,
     sigma: float = 0.01,
     samples: int = 100,
     seed: int = 0,
 ) -> Influence:
-    """Add σε, ε ~ N(0, I), to the hidden state of one position at one site and measure ‖Δh‖²/σ² everywhere.
+    """Add σε, ε ~ N(0, I), to the hidden state at one site and measure ‖Δh‖²/σ² everywhere.
 
-    One injection serves all observed sites. As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is
-    ‖∂f/∂x‖²_F, the squared Frobenius norm of the Jacobian (Hutchinson's trace estimator, 1989,
-    applied to JᵀJ); `sigma` is in units of the hidden state. Sites that run before the injection
-    get exactly 0. Each pass holds the clean row beside the noisy ones, so that both are rounded
-    alike; the noise comes from a generator of its own, seeded with `seed`.
+    `position` is one position or several, each with its own noise or, `shared`, all with the same.
+    One injection serves all observed sites; these are names or globs, or a function of what the
+    model returns, e.g. `lambda output: output.last_hidden_state.mean(1)`. What has no positions, as
+    a classifier's [rows, label], is one target. With a `covariance` S [hidden, hidden], ε ~ N(0, S);
+    with one direction [hidden], ε is it times N(0, 1): make it √hidden long to compare it with
+    noise in all directions.
 
-    Returns an `Influence` with `.values` and `.stderr` [observed site, seq, 1]; the standard error
-    is over samples and NaN for a single one. Raises `ValueError` for a position outside the
-    sentence, σ that is not positive and finite, samples < 1, a model in half precision, or a site
-    whose hidden state is not [1, seq, hidden]; `SiteError` for an unknown or silent site.
+    With `interaction`, what two positions together do beyond what each does alone,
+    ‖f(a,b) - f(a) - f(b) + f‖²/σ⁴, which goes to the squared norm of the mixed second derivative
+    ∂²f/∂x_a ∂x_b; 0 would say that effects simply add. Such differences lose twice the digits: in
+    float32 take σ from 0.03 to 0.3, and see that the value does not depend on it.
+
+    As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is ‖∂f/∂x‖²_F, the squared Frobenius norm of
+    the Jacobian (Hutchinson's trace estimator, 1989, applied to JᵀJ); `sigma` is in units of the
+    hidden state. Sites that run before the injection get exactly 0. Each pass holds the clean row
+    beside the noisy ones, so that both are rounded alike; the noise comes from a generator of its
+    own, seeded with `seed`.
+
+    Returns an `Influence` with `.values` and `.stderr` [observed site, target, 1]; the standard
+    error is over samples and NaN for a single one. Raises `ValueError` for a position outside the
+    sentence, σ that is not positive and finite, samples < 1, a model in half precision, a pass that
+    does not repeat itself, or a site whose hidden state is not that of the tokens; `SiteError` for
+    an unknown or silent site.
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
-    >>> inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
-    >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*", samples=20).values.shape
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
+    >>> tiny, inputs = BertModel(BertConfig(**sizes)), {"input_ids": torch.tensor([[1, 2, 3]])}
+    >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*").values.shape
     torch.Size([2, 3, 1])
     """
-    inputs, tokens = prepare(model, inputs)
-    Sampling("noise", samples, seed, sigma)
-    seq = len(tokens)
-    hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word stands"
-    position = whole(position, "a position", 0, seq - 1, hint)
-    check_precision(model)
-    site, *more = resolve(model, inject)
-    if more:
+    how = Sampling("noise", samples, seed, sigma)
+    rows = Rows(model, inputs, [inject], observe)
+    last = len(rows.tokens) - 1
+    hint = f"; the sentence has {last + 1} tokens, and sentence.position(word) says where a word is"
+    given = position if isinstance(position, list | tuple | range) else [position]
+    places = [whole(place, "a position", 0, last, hint) for place in given]
+    if len(set(places)) != len(places) or not places or (interaction and len(places) != 2):
+        expected = "two positions" if interaction else "one or more positions, each once"
+        raise ValueError(f"expected {expected}, got {places}")
+    generator = torch.Generator().manual_seed(seed)
+    noise = draw(generator, samples, len(places), covariance, rows.entry, shared)
+    mean, stderr = rows.measure({rows.run: noise}, places, how, interaction, PROGRESS)
+    sources = places if len(places) == 1 else ["+".join(map(str, places))]
+    told = {"inject": inject, "shared": shared, "interaction": interaction, **how.told(0)}
+    return rows.influence(mean[..., None], stderr[..., None], sources, told)
+
+
+class Rows:
+    """A model's own forward pass on rows of one sentence: the first clean, the others disturbed.
+
+    Disturbed is what the sites `inject` put out or, `entering`, what goes into them. A run of a site
+    is an event, and `.seen` are the numbers of those observed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        inject: Sequence[str],
+        observe: Observed,
+        entering: bool = False,
+    ) -> None:
+        self.model, self.sentence, self.entering, self.once = model, inputs, entering, False
+        self.inputs, self.tokens = prepare(model, inputs)
+        check_precision(model)
+        self.function = observe if callable(observe) else None
+        wanted = [] if callable(observe) else _resolved(model, observe)
+        self.injected = _resolved(model, [_module(site) for site in inject])
+        if len(inject) == 1 < len(self.injected):
+            found = self.injected[:4]
+            raise ValueError(
+                f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: {found}"
+            )
+        self.watched = list(dict.fromkeys([*self.injected, *wanted]))
+        entries: list[Tensor] = []
+
+        def note(hidden: Tensor) -> Tensor:
+            entries.append(hidden)
+            return hidden
+
+        self.clean, ran = self._pass(1, note)
+        self.once = not self.function and len(ran) == len(set(ran))
+        self.labels = numbered(ran)
+        runs = [k for k, site in enumerate(ran) if site in self.injected]
+        called = [self.labels[k] for k in runs]
+        if len(inject) == 1 < len(runs) and not entering and inject[0] not in called:
+            raise SiteError(
+                f"{inject[0]!r} fired {len(runs)} times, not once; choose from {called}"
+            )
+        self.run = called.index(inject[0]) if inject[0] in called else 0
+        self.start, self.entry = -1 if entering else runs[self.run], entries[self.run]
+        if self.entry.ndim != 3 or self.entry.shape[1] < len(self.tokens):
+            raise ValueError(
+                f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {inject[0]!r} to "
+                f"inject at, got {list(self.entry.shape)}"
+            )
+        self.seen = [k for site in wanted for k, own in enumerate(ran) if own == site]
+        if self.function:
+            self.labels.append(getattr(observe, "__name__", "output").strip("<>"))
+            self.seen = [len(ran)]
+        counts = {self._by_target(k, self.clean[k]).shape[1] for k in self.seen}
+        if len(counts) > 1:
+            raise ValueError(
+                "expected sites with positions, or all without, got "
+                f"{[self.labels[k] for k in self.seen]}; observe them apart"
+            )
+
+    def measure(
+        self,
+        noise: Mapping[int, Tensor],
+        places: list[int],
+        how: Sampling,
+        interaction: bool = False,
+        progress: Progress = lambda steps, desc: steps,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard error of ‖Δ‖²/σ² [observed, target]; over σ⁴ with `interaction`.
+
+        `noise` [sample, place, hidden] is for the run of an injected site with that number.
+        """
+        samples, copies = how.count(0), 3 if interaction else 1
+        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
+        energies = []
+        for part in progress(torch.arange(samples).split(size), desc="noise"):
+            pushes = {run: how.sigma * drawn[part] for run, drawn in noise.items()}
+            if interaction:  # both, the first alone, the second alone
+                pushes = {run: torch.cat([x, x, x]) for run, x in pushes.items()}
+                for push in pushes.values():
+                    push[len(part) : 2 * len(part), 1] = 0
+                    push[2 * len(part) :, 0] = 0
+            runs = count()
+
+            def disturb(hidden: Tensor, pushes=pushes, runs=runs) -> Tensor:
+                if (push := pushes.get(next(runs))) is None:
+                    return hidden
+                moved = hidden[:1].repeat(len(hidden), 1, 1)
+                moved[1:, places] += push
+                return moved
+
+            states, _ = self._pass(1 + copies * len(part), disturb)
+            found = [self._squares(k, states[k], interaction) for k in self.seen]
+            energies.append(torch.stack(found, 1))
+        return mean_and_stderr(torch.cat(energies) / how.sigma ** (4 if interaction else 2))
+
+    def _pass(
+        self, rows: int, disturb: Callable[[Tensor], Tensor]
+    ) -> tuple[list[Tensor], list[str]]:
+        """The state after each run of a watched site, and which site that was; ends with the last."""
+        batch = {name: _expanded(value, rows) for name, value in self.inputs.items()}
+        edits = dict.fromkeys(self.injected, disturb)
+        with edit(self.model, edits, entering=self.entering):
+            with record(self.model, self.watched, stop=self.once) as trace:
+                output = self.model(**batch)
+        firings = {site: iter(states) for site, states in trace.firings.items()}
+        states = [next(firings[site]) for site in trace.order]
+        return [*states, self.function(output)] if self.function else states, trace.order
+
+    def _squares(self, k: int, hidden: Tensor, interaction: bool) -> Tensor:
+        """‖Δ‖² [sample, target] of the disturbed rows against the clean one beside them."""
+        clean = self.clean[k]
+        off = (hidden[:1] - clean).abs().max() / clean.abs().max()
+        if off > 1e-3:
+            raise ValueError(
+                "expected a forward pass that repeats itself, got another state for the same row "
+                f"at {self.labels[k]!r}, off by {off:.0e}: random (dropout in training mode), or "
+                "rounded by what else is in the batch (quantised)"
+            )
+        change = self._by_target(k, hidden[1:] - hidden[:1]).double()
+        if interaction:
+            both, first, second = change.chunk(3)
+            change = both - first - second
+        return change.square().sum(-1)
+
+    def _by_target(self, k: int, hidden: Tensor) -> Tensor:
+        """[rows, target, hidden]: the tokens' positions or, for what has none, one target."""
+        seq, config = len(self.tokens), self.model.config
+        if hidden.ndim == 3 and hidden.shape[1] == seq:
+            return hidden
+        if (self.function and k == self.seen[0]) or hidden.ndim == 2:
+            return hidden.flatten(1)[:, None]
+        padded = hasattr(config, "attention_window") or hasattr(config, "block_size")
+        if padded and hidden.ndim == 3 and hidden.shape[1] > seq:  # inside the model, at the end
+            return hidden[:, :seq]
         raise ValueError(
-            f"expected one site to inject at, got {1 + len(more)} for {inject!r}: {[site, *more][:4]}"
-        )
-    sites = list(
-        dict.fromkeys(name for pattern in names(observe) for name in resolve(model, pattern))
-    )
-
-    @cache
-    def noise(width: int) -> Tensor:  # drawn when the site first runs, which shows its width
-        return normal(
-            torch.Generator().manual_seed(seed), (samples, width), next(model.parameters())
+            f"expected a hidden state [rows, seq={seq}, hidden] at {self.labels[k]!r} of "
+            f"{type(self.model).__name__}, got {list(hidden.shape)}"
         )
 
-    def disturb(part: slice, hidden: Tensor) -> Tensor:
-        _check_hidden(site, hidden, seq)
-        noisy = hidden.clone()
-        noisy[1:, position] += sigma * noise(hidden.shape[-1])[part]
-        return noisy
+    def influence(
+        self, mean: Tensor, stderr: Tensor, sources: list, how: dict[str, Any]
+    ) -> Influence:
+        """Labelled, on the CPU; `mean` and `stderr` [observed, target, source]."""
+        sites = [self.labels[k] for k in self.seen]
+        targets: list = list(range(len(self.tokens)))
+        if mean.shape[1] != len(targets):
+            targets = [sites[0]]
+        how = how_it_came(self.model, self.sentence, self.tokens, **how)
+        return Influence(mean.cpu(), stderr.cpu(), sites, targets, sources, self.tokens, how)
 
-    energies = []
-    rows = max(1, TOKENS_PER_PASS // seq - 1)
-    for start in PROGRESS(range(0, samples, rows), desc="noise"):
-        part = slice(start, min(start + rows, samples))
-        batch = {key: _rows(value, 1 + part.stop - start) for key, value in inputs.items()}
-        with edit(model, {site: partial(disturb, part)}), record(model, [site, *sites]) as trace:
-            model(**batch)
-        for name in (site, *sites):
-            _check_hidden(name, trace[name], seq)  # the trace complains about a site that ran twice
-        changes = [trace[name][1:] - trace[name][:1] for name in sites]
-        energies.append(
-            torch.stack([change.double().square().sum(-1) for change in changes], 1) / sigma**2
+
+def numbered(ran: list[str]) -> list[str]:
+    """The names of what ran; of what ran more than once with a number, as "...layers.0[3]"."""
+    times, number = Counter(ran), count()
+    return [f"{site}[{next(number)}]" if times[site] > 1 else site for site in ran]
+
+
+def factor(covariance: Tensor | None, hidden: int) -> Tensor:
+    """L [hidden, rank] with L Lᵀ the covariance: a matrix, one direction [hidden], or the identity."""
+    if covariance is None:
+        return torch.eye(hidden)
+    if covariance.shape == (hidden,):
+        return covariance[:, None]
+    if covariance.shape != (hidden, hidden):
+        raise ValueError(
+            f"expected a covariance [hidden={hidden}, hidden] or a direction [hidden], got "
+            f"{list(covariance.shape)}"
         )
-    mean, stderr = mean_and_stderr(torch.cat(energies)[..., None])
-    how = f"noise at {inject}, sigma={sigma:g}, samples={samples}"
-    return Influence(mean, stderr, sites, list(range(seq)), [position], tokens, how)
+    variances, axes = torch.linalg.eigh(covariance)
+    if (
+        not torch.allclose(covariance, covariance.mT)
+        or variances[0] < -1e-4 * variances.abs().max()
+    ):
+        raise ValueError("expected a covariance, symmetric and without negative variances")
+    return axes * variances.clamp(min=0).sqrt()
+
+
+def draw(
+    generator: torch.Generator,
+    samples: int,
+    places: int,
+    covariance: Tensor | None,
+    like: Tensor,
+    shared: bool = False,
+) -> Tensor:
+    """Noise [sample, place, hidden] from N(0, covariance) for a state [..., hidden]."""
+    spread = factor(covariance, like.shape[-1]).to(like)
+    normals = normal(generator, (samples, 1 if shared else places, spread.shape[1]), like)
+    return (normals @ spread.mT).expand(-1, places, -1)
 
 
 def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal numbers drawn on the CPU, so that a seed means the same numbers on every device."""
+    """Standard normal numbers drawn on the CPU: a seed means the same numbers on every device."""
     return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
 
 
@@ -104,12 +287,14 @@ def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
     return samples.mean(0), spread / math.sqrt(len(samples))
 
 
-def _rows(value: Any, rows: int) -> Any:
+def _resolved(model: nn.Module, patterns: str | Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(site for name in names(patterns) for site in resolve(model, name)))
+
+
+def _module(site: str) -> str:
+    """The name of the module whose run is meant, "...layers.0" of "...layers.0[3]"."""
+    return site.partition("[")[0] if isinstance(site, str) else site
+
+
+def _expanded(value: Any, rows: int) -> Any:
     return value.expand(rows, *value.shape[1:]) if isinstance(value, Tensor) else value
-
-
-def _check_hidden(site: str, hidden: Tensor, seq: int) -> None:
-    if hidden.ndim != 3 or hidden.shape[1] != seq:
-        raise ValueError(
-            f"expected a hidden state [rows, seq={seq}, hidden] at {site!r}, got {list(hidden.shape)}"
-        )

@@ -1,21 +1,27 @@
 """What every experiment takes and gives: how to sample, and which position influences which."""
 
+import json
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .values import same, shortened, whole
+from .values import shortened, whole
 
-# a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form does not look at itself
+# a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form
+# does not look at itself
 PROGRESS = partial(tqdm, leave=False, delay=2, disable=os.environ.get("TQDM_DISABLE") == "1")
 Progress = Callable[..., Iterable]  # called as tqdm is: progress(steps, desc="...")
 TAKES = {
@@ -28,10 +34,13 @@ TAKES = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many random disturbances, from which seed, of which size, rounded to which dtype."""
+    """How many random disturbances, from which seed, of which size, rounded to which dtype.
+
+    Without `samples`: 100, or all orthogonal directions where there are fewer.
+    """
 
     method: str
-    samples: int = 100
+    samples: int | None = None
     seed: int = 0
     sigma: float = 0.01
     dtype: torch.dtype | None = None
@@ -44,46 +53,66 @@ class Sampling:
                 "expected a positive, finite sigma in units of the hidden state, "
                 f"got {sigma!r}; 0.01 is a good start"
             )
-        whole(self.samples, "a number of samples", 1)
+        if self.samples is not None:
+            whole(self.samples, "a number of samples", 1)
         whole(self.seed, "a seed", 0)
 
     @classmethod
-    def of(cls, method: str, methods: tuple[str, ...], options: dict[str, Any]) -> "Sampling":
-        """Checked: one of these methods, with options that it takes."""
+    def of(cls, method: str, methods: tuple[str, ...], **options: Any) -> "Sampling":
+        """Checked: one of these methods, with options that it takes; None is an option not given."""
         if method not in methods:
             raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
-        if unknown := sorted(options.keys() - TAKES[method]):
+        given = {name: value for name, value in options.items() if value is not None}
+        if unknown := sorted(given.keys() - TAKES[method]):
             takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed, sigma and dtype"
-            given = " and ".join(unknown)
-            raise ValueError(f"expected {takes} for method {method!r}, got {given}; leave it out")
-        return cls(method, **options)
+            raise ValueError(
+                f"expected {takes} for method {method!r}, got {' and '.join(unknown)}; leave it out"
+            )
+        return cls(method, **given)
+
+    def count(self, directions: int) -> int:
+        """The number of samples; without replacement there are no more than orthogonal directions."""
+        if self.method == "exact":
+            return directions
+        if self.method == "noise":
+            return self.samples or 100
+        if (self.samples or 0) > directions:
+            raise ValueError(
+                f"expected at most {directions} samples, one for each orthogonal direction, got "
+                f"{self.samples}; method='exact' takes them all"
+            )
+        return self.samples or min(100, directions)
+
+    def told(self, directions: int) -> dict[str, Any]:
+        """The method and the options that it takes, as used: for `Influence.how`."""
+        options = vars(self) | {"samples": self.count(directions), "dtype": str(self.dtype)}
+        return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Influence:
     """‖∂h_target / ∂h_source‖²_F, dimensionless: `.values` and `.stderr` are [site, target, source].
 
-    `.sites` names what was observed (or, upstream, disturbed); `.targets` and `.sources` are the
-    positions of the last two axes. `.stderr` is None where `.values` are exact.
+    `.sites` names what was observed (or, upstream, disturbed); `.targets` and `.sources` say what
+    the last two axes are: numbers of positions in `.tokens`, or a name for what is not one position
+    ("classifier"; "6+7", two positions at once). `.stderr` is None where `.values` are exact. `.how`
+    says how it came about: experiment, model, text, method, how it was sampled, and the versions.
     """
 
     values: Tensor
     stderr: Tensor | None
     sites: list[str]
-    targets: list[int]
-    sources: list[int]
+    targets: list  # of int or str
+    sources: list
     tokens: list[str]
-    how: str
+    how: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sites, targets, sources = self.values.shape
         size = f"{sites} sites x {targets} targets x {sources} sources"
-        return f"Influence({self.how}, {size}: {shortened(' '.join(self.tokens))})"
-
-    def __eq__(self, other: object) -> bool:
-        return same(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
+        shown = ("method", "inject", "observe", "sigma", "samples", "seed")
+        how = [f"{key}={self.how[key]}" for key in shown if self.how.get(key) is not None]
+        return f"Influence({', '.join([*how, size])}: {shortened(' '.join(self.tokens), 40)})"
 
     def view(self, **options):
         """This influence to touch in a browser, without a kernel; as `helpers.view`."""
@@ -92,9 +121,122 @@ class Influence:
         return view(self, **options)
 
     def to_frame(self) -> pd.DataFrame:
-        """Long form, a row per site, target and source."""
+        """Long form, a row per site, target and source, with the tokens of both."""
         axes: list = [self.sites, self.targets, self.sources]
         index = pd.MultiIndex.from_product(axes, names=["site", "target", "source"])
         columns = {"value": self.values, "stderr": self.stderr}
-        flat = {n: t.flatten().cpu().numpy() for n, t in columns.items() if t is not None}
-        return pd.DataFrame(flat, index=index).reset_index()
+        flat = {n: t.flatten().numpy() for n, t in columns.items() if t is not None}
+        frame, tokens = pd.DataFrame(flat, index=index).reset_index(), dict(enumerate(self.tokens))
+        for side in ("target", "source"):
+            frame[f"{side}_token"] = [tokens.get(place, place) for place in frame[side]]
+        return frame
+
+    def pooled(self, groups: Sequence[tuple[str, Sequence[int]]]) -> "Influence":
+        """Summed over groups of positions, each (label, positions); these become the tokens.
+
+        The sum over a group's blocks is the squared norm of the block that they form: all its
+        positions are disturbed independently, and all their answers count. The errors are added up
+        too, the most that they can come to. A group that was not measured whole is left out.
+        """
+
+        def members(own: list) -> tuple[list, Tensor]:
+            if isinstance(own[0], str):  # one target or source that is no position
+                return own, torch.eye(len(own))
+            kept = [n for n, (_, places) in enumerate(groups) if set(places) <= set(own)]
+            if not kept:
+                raise ValueError(f"expected groups of the positions measured, {own}, got {groups}")
+            return kept, torch.tensor([[float(x in groups[n][1]) for x in own] for n in kept])
+
+        def summed(values: Tensor) -> Tensor:
+            return into.to(values) @ values @ out.to(values).mT
+
+        (targets, into), (sources, out) = members(self.targets), members(self.sources)
+        stderr = None if self.stderr is None else summed(self.stderr)
+        labels = [label for label, _ in groups]
+        return replace(
+            self,
+            values=summed(self.values),
+            stderr=stderr,
+            targets=targets,
+            sources=sources,
+            tokens=labels,
+        )
+
+    def words(self) -> "Influence":
+        """Summed over the pieces of each word, see `pooled`; a piece that goes on begins with ##."""
+        groups: list[tuple[str, list[int]]] = []
+        for place, token in enumerate(self.tokens):
+            if groups and token.startswith("##"):
+                word, places = groups[-1]
+                groups[-1] = word + token[2:], [*places, place]
+            else:
+                groups.append((token, [place]))
+        return self.pooled(groups)
+
+    def crop(self, first: int, last: int) -> "Influence":
+        """The positions `first` to `last`, both included, alone."""
+        first = whole(first, "a first position", 0, len(self.tokens) - 1)
+        last = whole(last, "a last position", first, len(self.tokens) - 1)
+        return self.pooled([(self.tokens[n], [n]) for n in range(first, last + 1)])
+
+    def save(self, path: str | Path) -> Path:
+        """One safetensors file, with all that is no tensor as its metadata; `load_influence` reads it."""
+        told = dict(vars(self))
+        values, stderr = told.pop("values"), told.pop("stderr")
+        tensors = {"values": values} if stderr is None else {"values": values, "stderr": stderr}
+        kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        unfinished = Path(f"{path}.part")
+        save_file(kept, unfinished, {"influence": json.dumps(told)})
+        return unfinished.replace(path)  # at once: an interruption leaves no half file
+
+
+def load_influence(path: str | Path) -> Influence:
+    """The `Influence` that `.save(path)` wrote, equal to it in every number and word.
+
+    >>> saved = Influence(torch.eye(2)[None], None, ["layer"], [0, 1], [0, 1], ["a", "b"])
+    >>> path = saved.save("influence.safetensors")
+    >>> torch.equal(load_influence(path).values, saved.values), path.unlink()
+    (True, None)
+    """
+    with safe_open(path, "pt") as file:
+        told = (file.metadata() or {}).get("influence")
+        if told is None:
+            raise ValueError(f"expected a file written by Influence.save, got {str(path)!r}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Influence(**{"stderr": None} | tensors | json.loads(told))
+
+
+def measure(
+    experiment: Callable[[Any], Influence],
+    sentences: Sequence,
+    folder: str | Path,
+    progress: Progress = PROGRESS,
+) -> list[Path]:
+    """`experiment(sentence)` of each, saved as 00000.safetensors and so on; what is there is kept.
+
+    So a second call goes on where the first was interrupted. Raises `ValueError` when a file there
+    is of another sentence.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / f"{number:05d}.safetensors" for number in range(len(sentences))]
+    for path, sentence in zip(paths, progress(sentences, desc="sentences"), strict=True):
+        if not path.exists():
+            experiment(sentence).save(path)
+        elif (found := load_influence(path).tokens) != sentence.tokens:
+            raise ValueError(
+                f"expected {path} to be of {shortened(' '.join(sentence.tokens))!r}, got "
+                f"{shortened(' '.join(found))!r}; choose another folder"
+            )
+    return paths
+
+
+def how_it_came(model: nn.Module, inputs: Any, tokens: list[str], **how: Any) -> dict[str, Any]:
+    """What `Influence.how` tells; of a directory the name, not where it lies on this machine."""
+    name = Path(str(getattr(model.config, "_name_or_path", "") or type(model).__name__))
+    return {
+        "model": "/".join(name.parts[-2:]),
+        "text": getattr(inputs, "text", None) or " ".join(tokens),
+        **how,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

@@ -56,6 +56,19 @@ def ids():
     return {"input_ids": torch.tensor([[2, 7, 11, 5, 3]])}
 
 
+def equal(first, second):
+    """Whether two influences are the same in every number (NaN like NaN) and word."""
+
+    def numbers(x):
+        return None if x is None else x.nan_to_num(-1).tolist()
+
+    told = [
+        (numbers(x.values), numbers(x.stderr), x.sites, x.targets, x.sources, x.tokens, x.how)
+        for x in (first, second)
+    ]
+    return told[0] == told[1]
+
+
 def snapshot(model):
     """Everything about a model and the process that a measurement must leave as it was."""
     hooks = {

@@ -279,7 +279,7 @@ BAD = [
     ),
     (
         lambda t: upstream_influence(MODEL, IDS, sigma=1),
-        "expected dtype and samples and seed for method 'vjp', got sigma",
+        "unexpected keyword argument 'sigma'",
     ),
     (
         lambda t: downstream_influence(MODEL, IDS, inject=LAST),
@@ -290,8 +290,8 @@ BAD = [
         "unknown site 'nowhere'; near names",
     ),
     (
-        lambda t: upstream_influence(MODEL, IDS, observe="pooler"),
-        "expected one of the layers .* got 'pooler'",
+        lambda t: upstream_influence(MODEL, IDS, observe="embeddings"),
+        "expected one of the layers .* or what follows the last .* got 'embeddings'",
     ),
     (
         lambda t: upstream_influence(MODEL, IDS, method="noise"),
@@ -332,11 +332,31 @@ BAD = [
     ),
     (
         noisy(inject="pooler"),
-        r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]",
+        r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler' .*, got \[1, 8\]",
     ),
     (
-        noisy(observe="pooler"),
-        r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler', got \[101, 8\]",
+        noisy(observe=["pooler", LAYERS]),
+        "expected sites with positions, or all without, got .'pooler', 'encoder.layer.0'",
+    ),
+    (noisy(position=[]), r"expected one or more positions, each once, got \[\]"),
+    (noisy(position=[1, 1]), r"expected one or more positions, each once, got \[1, 1\]"),
+    (noisy(position=1, interaction=True), r"expected two positions, got \[1\]"),
+    (
+        noisy(covariance=torch.eye(7)),
+        r"covariance \[hidden=8, hidden\] or a direction \[hidden\], got",
+    ),
+    (noisy(covariance=-torch.eye(8)), "symmetric and without negative variances"),
+    (
+        lambda t: downstream_influence(MODEL, IDS, samples=9),
+        "at most 8 samples, one for each orthogonal direction, got 9; method='exact' takes them all",
+    ),
+    (
+        lambda t: downstream_influence(MODEL, IDS, observe="pooler"),
+        "expected method 'noise' with observe, got 'jvp'",
+    ),
+    (
+        lambda t: downstream_influence(MODEL, IDS, inject=LAST, method="noise"),
+        "expected a site that runs before what is observed, got 'encoder.layer.1'",
     ),
     (noisy(inputs=LONG), "at most 64 tokens, .* got 65"),
     (noisy(inputs={}), r"expected inputs with 'input_ids', got the keys \[\]"),

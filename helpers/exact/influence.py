@@ -4,14 +4,16 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 source].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..hooks import resolve
-from ..result import PROGRESS, Influence, Progress, Sampling
+from ..hooks import edit, record, resolve
+from ..inputs import prepare
+from ..noise import Observed, Rows, draw
+from ..result import PROGRESS, Influence, Progress, Sampling, how_it_came
 from ..words import Inputs
 from .layers import LayerStack, layer_stack, stack_behind
 from .post_ln import chosen
@@ -26,18 +28,25 @@ def layer_influence(
     layers: Sequence[int] | None = None,
     sources: Sequence[int] | None = None,
     covariance: Tensor | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    sigma: float | None = None,
+    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
-    **sampling: Any,
 ) -> Influence:
-    """Influence within each layer alone: from what enters layer l to what leaves it ("single-layer observation").
+    """Influence within each layer alone, from what enters it to what leaves it.
 
-    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma) or
-    "jvp" (samples, seed, dtype). Sampled methods carry standard errors. `layers` and `sources` are
-    the numbers of the layers and the positions wanted (default: all). `progress` goes through the
-    steps and shows how far it is.
+    That is "single-layer observation". `method` is "exact" (closed form, see `LayerJacobian`),
+    "noise" (takes samples, seed, sigma; the model's own pass, in which every layer gets its clean
+    input and noise) or "jvp" (samples, seed, dtype: random orthogonal directions). Sampled methods
+    carry standard errors. `layers` and `sources` are the numbers of the layers and the positions
+    wanted (default: all); of "exact" a few sources cost nearly what all do, since the cost is in the
+    targets. `progress` goes through the steps and shows how far it is.
 
-    With a `covariance` S, [hidden, hidden] for all layers or [layer, hidden, hidden], the influence
-    is tr(J S Jᵀ): along directions drawn from N(0, S), not along all alike. It is for "exact" only.
+    With a `covariance` S the influence is tr(J S Jᵀ): along directions drawn from N(0, S), not along
+    all alike. It is [hidden, hidden], or a direction [hidden] (‖J·direction‖²; times √hidden over
+    its length it compares with all directions together), or one [hidden, hidden] for each of the
+    layers wanted.
 
     Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown
     method, a layer or a position that is not there, an option that the method does not take, and
@@ -48,22 +57,34 @@ def layer_influence(
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    how = Sampling.of(method, ("exact", "jvp", "noise"), sampling)
-    if covariance is not None and method != "exact":
-        raise ValueError(f"expected method 'exact' with a covariance, got {method!r}")
+    how = Sampling.of(
+        method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
+    )
     stack = layer_stack(model, inputs)
-    depth, targets = len(stack.layers), list(range(len(stack.tokens)))
-    numbers = chosen("layers", layers, depth)
-    columns = chosen("sources", sources, len(targets))
-    names = [stack.names[number] for number in numbers]
+    numbers = chosen("layers", layers, len(stack.layers))
+    columns = chosen("sources", sources, len(stack.tokens))
+    spreads = _for_each_layer(covariance, len(numbers))
+    stderr = None
     if method == "exact":
-        each = _for_each_layer(covariance, depth)
-        norms = [stack.jacobian(n).squared_norms(each[n]) for n in progress(numbers, desc="exact")]
-        values, stderr = torch.stack(norms)[:, :, columns], None
-    else:
-        parts = [sweep(stack, [number], columns, how, progress) for number in numbers]
+        norms = []
+        for number, spread in progress(list(zip(numbers, spreads, strict=True)), desc="exact"):
+            if spread is not None and spread.ndim == 1:
+                spread = spread.outer(spread)
+            norms.append(stack.jacobian(number).squared_norms(spread, sources=columns))
+        values = torch.stack(norms).cpu()
+    elif method == "jvp":
+        parts = [
+            sweep(stack, [number], columns, how, progress, covariance=spread)
+            for number, spread in zip(numbers, spreads, strict=True)
+        ]
         values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Influence(values, stderr, names, targets, columns, stack.tokens, method)
+    else:
+        values, stderr = _layers_by_noise(
+            model, inputs, stack, numbers, columns, spreads, how, progress
+        )
+    names = [stack.names[number] for number in numbers]
+    told = how.told(stack.states[0].shape[1])
+    return _found(model, inputs, stack, values, stderr, names, None, columns, **told)
 
 
 def downstream_influence(
@@ -73,19 +94,25 @@ def downstream_influence(
     inject: str | None = "embeddings",
     method: str = "jvp",
     sources: Sequence[int] | None = None,
+    observe: Observed | None = None,
+    covariance: Tensor | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    sigma: float | None = None,
+    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
-    **sampling: Any,
 ) -> Influence:
-    """Influence of what `inject` puts out on the output of every later layer ("multi-layer observation").
+    """Influence of what `inject` puts out on the output of every later layer.
 
-    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions;
-    takes samples, seed and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions)
-    or "noise" (samples, seed, sigma). `sources` are the positions whose columns are wanted
-    (default: all); each costs the same. Layers before the injection are not run again; `progress`
-    as for `layer_influence`. `inject=None` is what enters the first layer, also where the output of
+    That is "multi-layer observation". `method` is "jvp" (tangents through the linearised layers
+    along random orthogonal directions; takes samples, seed and dtype, e.g. torch.bfloat16 for the
+    tangents), "exact" (all directions) or "noise" (samples, seed, sigma), for which `inject` is any
+    site and `observe` any sites or a function, as for `noise_response`. `sources` are the positions
+    whose columns are wanted (default: all); each costs the same. `covariance` as for
+    `layer_influence`, one. `inject=None` is what enters the first layer, also where the output of
     "embeddings" does not, because the model maps it to another width first (ALBERT).
 
-    Returns an `Influence` with values [observed layer, target, source]. Raises `ValueError` as
+    Returns an `Influence` with values [observed site, target, source]. Raises `ValueError` as
     `layer_influence` does, and for a site whose output does not enter a layer.
 
     >>> from transformers import BertConfig, BertModel
@@ -94,32 +121,47 @@ def downstream_influence(
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").sites
     ['encoder.layer.1']
     """
-    how = Sampling.of(method, ("jvp", "exact", "noise"), sampling)
+    how = Sampling.of(
+        method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
+    )
+    if method == "noise":
+        return _downstream_by_noise(
+            model, inputs, inject, observe, sources, covariance, how, progress
+        )
+    if observe is not None:
+        raise ValueError(f"expected method 'noise' with observe, got {method!r}")
     stack, first = stack_behind(model, inputs, inject)
-    positions = list(range(len(stack.tokens)))
-    columns = chosen("sources", sources, len(positions))
+    columns = chosen("sources", sources, len(stack.tokens))
     numbers = range(first, len(stack.layers))
-    values, stderr = sweep(stack, numbers, columns, how, progress)
-    return Influence(values, stderr, stack.names[first:], positions, columns, stack.tokens, method)
+    values, stderr = sweep(stack, numbers, columns, how, progress, covariance=covariance)
+    told = {"inject": inject} | how.told(stack.states[0].shape[1])
+    return _found(model, inputs, stack, values, stderr, stack.names[first:], None, columns, **told)
 
 
 def upstream_influence(
     model: nn.Module,
     inputs: Inputs,
     *,
-    observe: str | None = None,
+    observe: str | Callable[[Any], Tensor] | None = None,
     method: str = "vjp",
     targets: Sequence[int] | None = None,
+    covariance: Tensor | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
-    **sampling: Any,
 ) -> Influence:
-    """Influence of what enters each layer on the output of one, `observe` (the last layer when not given).
+    """Influence of what enters each layer on the output of one, `observe` (by default the last).
 
     One backward sweep serves every injection layer, where noise has to be injected again at each.
-    `method` is "vjp" (random orthogonal directions; takes samples, seed, dtype) or "exact" (all of
-    them). `targets` are the positions whose rows are wanted (default: all); each costs the same.
+    `observe` may also be what follows the last layer and has no positions, as one target: a site
+    such as "pooler" or "classifier", or a function of what the model returns (the sentence vector:
+    `lambda output: output.last_hidden_state.mean(1)`). `method` is "vjp" (random orthogonal
+    directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
+    whose rows are wanted (default: all); each costs the same. `covariance` as for `layer_influence`,
+    one: of what enters a layer.
 
-    Returns an `Influence` with values [injection layer, target, source]; `.layers` names the layers
+    Returns an `Influence` with values [injection layer, target, source]; `.sites` names the layers
     whose input is the source. Raises `ValueError` as `layer_influence` does, and for an `observe`
     that is not a layer.
 
@@ -128,29 +170,159 @@ def upstream_influence(
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).sites
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    how = Sampling.of(method, ("vjp", "exact"), sampling)
+    how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
     stack = layer_stack(model, inputs)
     last = _observed(model, stack, observe)
-    positions = list(range(len(stack.tokens)))
-    rows = chosen("targets", targets, len(positions))
-    values, stderr = sweep(stack, range(last, -1, -1), rows, how, progress, backward=True)
+    start: Callable | None = None
+    size = stack.states[0].shape[1]
+    if last is None:
+        assert observe is not None
+        start, size = _cotangents(model, inputs, stack, observe)
+        name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
+        last = len(stack.layers) - 1
+    else:
+        name, rows = stack.names[last], chosen("targets", targets, len(stack.tokens))
+    values, stderr = sweep(
+        stack,
+        range(last, -1, -1),
+        rows,
+        how,
+        progress,
+        backward=True,
+        covariance=covariance,
+        start=start,
+        size=size,
+    )
     values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
-    return Influence(values, stderr, stack.names[: last + 1], rows, positions, stack.tokens, method)
+    told = {"observe": name} | how.told(size)
+    labels = [name] if start else rows
+    sites = stack.names[: last + 1]
+    return _found(model, inputs, stack, values, stderr, sites, labels, None, **told)
 
 
-def _observed(model: nn.Module, stack: LayerStack, observe: str | None) -> int:
-    """The number of the layer called `observe`, which may be short for a name below the model's prefix."""
+def _found(
+    model: nn.Module,
+    inputs: Inputs,
+    stack: LayerStack,
+    values: Tensor,
+    stderr: Tensor | None,
+    sites: list[str],
+    targets: list | None,
+    sources: list | None,
+    **told: Any,
+) -> Influence:
+    every = list(range(len(stack.tokens)))
+    how = how_it_came(model, inputs, stack.tokens, **told)
+    return Influence(values, stderr, sites, targets or every, sources or every, stack.tokens, how)
+
+
+def _layers_by_noise(
+    model: nn.Module,
+    inputs: Inputs,
+    stack: LayerStack,
+    numbers: list[int],
+    columns: list[int],
+    spreads: list[Tensor | None],
+    how: Sampling,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """Every layer gets its clean input, and noise of its own on it, in one pass of the model."""
+    shared = "[" in stack.names[0]
+    names = stack.names if not shared else [n.partition("[")[0] for n in stack.names]
+    sites = [names[number] for number in numbers]
+    rows = Rows(model, inputs, sites, sites, entering=True)
+    runs = {number: number if shared else run for run, number in enumerate(sorted(numbers))}
+    draws = {n: torch.Generator().manual_seed(how.seed + n) for n in numbers}
+    found = []
+    for place in progress(columns, desc="noise"):
+        noise = {
+            runs[n]: draw(draws[n], how.count(0), 1, spread, stack.states[n])
+            for n, spread in zip(numbers, spreads, strict=True)
+        }
+        found.append(rows.measure(noise, [place], how))
+    order = [runs[number] for number in numbers] if shared else slice(None)
+    values, stderr = (torch.stack(part, -1)[order].cpu() for part in zip(*found, strict=True))
+    return values, stderr
+
+
+def _downstream_by_noise(
+    model: nn.Module,
+    inputs: Inputs,
+    inject: str | None,
+    observe: Observed | None,
+    sources: Sequence[int] | None,
+    covariance: Tensor | None,
+    how: Sampling,
+    progress: Progress,
+) -> Influence:
+    """One position after the other, in the model's own pass."""
+    layers = []
+    if inject is None or observe is None:
+        layers = [name.partition("[")[0] for name in layer_stack(model, inputs).names]
+    rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering=inject is None)
+    rows.seen = [k for k in rows.seen if k > rows.start]
+    if not rows.seen:
+        raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
+    columns = chosen("sources", sources, len(rows.tokens))
+    first = len(layers) - len(rows.seen) if observe is None else 0
+    generator = torch.Generator().manual_seed(how.seed + first)
+    found = []
+    for place in progress(columns, desc="noise"):
+        noise = draw(generator, how.count(0), 1, covariance, rows.entry)
+        found.append(rows.measure({rows.run: noise}, [place], how))
+    values, stderr = (torch.stack(part, -1) for part in zip(*found, strict=True))
+    return rows.influence(values, stderr, columns, {"inject": inject} | how.told(0))
+
+
+def _cotangents(
+    model: nn.Module, inputs: Inputs, stack: LayerStack, observe: str | Callable[[Any], Tensor]
+) -> tuple[Callable[[Tensor, int], Tensor], int]:
+    """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
+    entries: list[Tensor] = []
+
+    def cut(hidden: Tensor) -> Tensor:
+        entries.append(hidden.detach().requires_grad_())
+        return entries[-1]
+
+    layers = [name.partition("[")[0] for name in stack.names]
+    site = layers[-1] if callable(observe) else observe
+    prepared, _ = prepare(model, inputs)
+    with torch.enable_grad(), edit(model, dict.fromkeys(layers, cut)):
+        with record(model, site, detach=False) as trace:
+            output = model(**prepared)
+        answer = observe(output) if callable(observe) else trace[site]
+    if not answer.requires_grad or (answer.ndim > 2 and not callable(observe)):
+        raise ValueError(
+            f"expected one of the layers {stack.names}, or what follows the last and has no "
+            f"positions, got {observe!r}"
+        )
+
+    def start(directions: Tensor, _place: int) -> Tensor:
+        rows = directions.view(-1, *answer.shape)
+        return torch.cat(
+            [torch.autograd.grad(answer, entries[-1], row, retain_graph=True)[0] for row in rows]
+        )
+
+    return start, answer.numel()
+
+
+def _observed(model: nn.Module, stack: LayerStack, observe: Any) -> int | None:
+    """The number of the layer called `observe`, short or in full; None for what is no layer."""
     if observe is None:
         return len(stack.names) - 1
+    if callable(observe):
+        return None
     names = [observe] if observe in stack.names else list(resolve(model, observe))
-    if len(names) != 1 or names[0] not in stack.names:
+    if len(names) != 1:
         raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
-    return stack.names.index(names[0])
+    return stack.names.index(names[0]) if names[0] in stack.names else None
 
 
-def _for_each_layer(covariance: Tensor | None, depth: int) -> Sequence[Tensor | None]:
-    if covariance is None or covariance.ndim == 2:
-        return [covariance] * depth
-    if len(covariance) != depth:
-        raise ValueError(f"expected a covariance for each of {depth} layers, got {len(covariance)}")
+def _for_each_layer(covariance: Tensor | None, layers: int) -> list[Tensor | None]:
+    if covariance is None or covariance.ndim < 3:
+        return [covariance] * layers
+    if len(covariance) != layers:
+        raise ValueError(
+            f"expected a covariance for each of {layers} layers, got {len(covariance)}"
+        )
     return list(covariance)

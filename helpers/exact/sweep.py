@@ -1,91 +1,74 @@
-"""Disturb one position at a time before some layers and follow the disturbance through them."""
+"""Follow disturbances of one position at a time through linearised layers, forwards or backwards."""
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..noise import TOKENS_PER_PASS, mean_and_stderr, normal
+from ..noise import TOKENS_PER_PASS, factor, mean_and_stderr, normal
 from ..result import Progress, Sampling
-from .jacobian import LayerJacobian
 from .layers import LayerStack
 
 
 def sweep(
     stack: LayerStack,
     numbers: Sequence[int],
-    places: Sequence[int],
+    places: Sequence,
     how: Sampling,
     progress: Progress,
+    *,
     backward: bool = False,
+    covariance: Tensor | None = None,
+    start: Callable[[Tensor, int], Tensor] | None = None,
+    size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Disturb each of these places before the first of these layers, follow it through them: mean and error of ‖·‖².
+    """Mean and error of ‖·‖² [layer, target, source] for a disturbance of each place.
 
-    [layer, target, source] each. A pass holds as many samples as TOKENS_PER_PASS allows.
+    It enters the first of the layers `numbers` and goes through all, or `backward`. `start` makes [sample, seq, hidden] of `size`-dimensional directions for a place; by
+    default they are the state there. The `covariance` is that of the sources.
     """
-    state, method, samples, dtype = stack.states[numbers[0]], how.method, how.samples, how.dtype
+    state = stack.states[numbers[0]]
     seq, hidden = state.shape
-    if method == "noise":
-        follow = partial(_by_noise, stack, numbers, how.sigma)
-    else:  # there are no more orthogonal directions than dimensions, and all of them are exact
-        samples = hidden if method == "exact" else min(samples, hidden)
-        jacobians = [stack.jacobian(number) for number in numbers]
-        follow = partial(
-            _by_jacobian, jacobians if dtype is None else [J.to(dtype) for J in jacobians], backward
-        )
+    spread = factor(covariance, hidden).to(state)
+    rank = size or (hidden if backward else spread.shape[1])
+    samples = how.count(rank)
+    jacobians = [stack.jacobian(number) for number in numbers]
+    if how.dtype is not None:
+        jacobians = [J.to(how.dtype) for J in jacobians]
+
+    def at_place(directions: Tensor, place: int) -> Tensor:
+        vectors = state.new_zeros(len(directions), seq, hidden)
+        vectors[:, place] = directions if backward else directions @ spread.mT
+        return vectors
+
     generator = torch.Generator().manual_seed(how.seed + numbers[0])
     means, stderrs = [], []
-    for place in progress(places, desc=f"{method}, {stack.names[numbers[0]]}"):
+    for place in progress(places, desc=f"{how.method}, {stack.names[numbers[0]]}"):
         energies = []
-        for directions in _directions(method, generator, samples, state).split(
-            max(1, TOKENS_PER_PASS // seq)
-        ):
-            disturbance = state.new_zeros(len(directions), seq, hidden)
-            disturbance[:, place] = directions
-            energy = [moved.to(state.dtype).square().sum(-1) for moved in follow(disturbance)]
+        directions = _directions(generator, samples, rank, state)
+        for part in directions.split(max(1, TOKENS_PER_PASS // seq)):
+            vectors, energy = (start or at_place)(part, place).to(jacobians[0].w_o.dtype), []
+            for jacobian in jacobians:
+                vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
+                moved = vectors.to(state.dtype)
+                energy.append((moved @ spread if backward else moved).square().sum(-1))
             energies.append(torch.stack(energy, 1))  # [sample, layer, seq]
         mean, stderr = mean_and_stderr(torch.cat(energies))
         means.append(mean)
         stderrs.append(stderr)
-    mean, stderr = torch.stack(means, 1), torch.stack(stderrs, 1)  # [layer, place, seq]
+    mean, stderr = torch.stack(means, 1).cpu(), torch.stack(stderrs, 1).cpu()  # [layer, place, seq]
     if not backward:
         mean, stderr = mean.mT, stderr.mT
-    if method != "noise":  # drawn without replacement: the error vanishes when all are used
-        stderr *= math.sqrt(1 - samples / hidden)
-    return mean, None if method == "exact" else stderr
+    if how.method == "exact":
+        return mean, None
+    # drawn without replacement: the error vanishes when all are used
+    spent = samples / rank
+    return mean, stderr * math.sqrt(1 - spent) if spent < 1 else torch.zeros_like(mean)
 
 
-@torch.no_grad()
-def _by_noise(
-    stack: LayerStack, numbers: Sequence[int], sigma: float, noise: Tensor
-) -> Iterator[Tensor]:
-    state = stack.states[numbers[0]]
-    batch = torch.cat(
-        [state[None], state + sigma * noise]
-    )  # the clean row runs beside the noisy ones
-    for number in numbers:
-        batch = stack.run(number, batch)
-        yield (batch[1:] - batch[:1]) / sigma
-
-
-def _by_jacobian(
-    jacobians: Sequence[LayerJacobian], backward: bool, vectors: Tensor
-) -> Iterator[Tensor]:
-    vectors = vectors.to(jacobians[0].w_o.dtype)
-    for jacobian in jacobians:
-        vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
-        yield vectors
-
-
-def _directions(method: str, generator: torch.Generator, samples: int, like: Tensor) -> Tensor:
-    """[sample, hidden] with E‖J·direction‖² = ‖J‖²_F."""
-    hidden = like.shape[-1]
-    if method == "noise":
-        return normal(generator, (samples, hidden), like)
-    if (
-        method == "exact"
-    ):  # each basis vector once; the mean over samples becomes the sum that the norm is
-        return hidden**0.5 * torch.eye(hidden).to(like)
-    return hidden**0.5 * torch.linalg.qr(normal(generator, (hidden, samples), like)).Q.mT
+def _directions(generator: torch.Generator, samples: int, rank: int, like: Tensor) -> Tensor:
+    """[sample, rank] with E‖J·direction‖² = ‖J‖²_F: orthogonal; each basis vector once when all."""
+    if samples == rank:
+        return rank**0.5 * torch.eye(rank).to(like)
+    return rank**0.5 * torch.linalg.qr(normal(generator, (rank, samples), like)).Q.mT

@@ -193,9 +193,7 @@ def _measured(
                 "expected the tokens beside an array [layer, target, source], got none"
             )
         every, names = list(range(len(tokens))), [f"layer.{n}" for n in range(len(influence))]
-        influence = Influence(
-            torch.as_tensor(influence), None, names, every, every, list(tokens), ""
-        )
+        influence = Influence(torch.as_tensor(influence), None, names, every, every, list(tokens))
     check_length(influence.tokens)
     places = [list(range(len(influence.sites))), influence.targets, influence.sources]
     if list(influence.values.shape) != (expected := [len(axis) for axis in places]):
