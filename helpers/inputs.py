@@ -103,6 +103,7 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
     if inner or config is None:
         hint = f", which holds one; pass {inner}" if inner else ""
         raise ValueError(f"expected a model of transformers, with a config, got {kind}{hint}")
+    inputs = getattr(inputs, "sentence", inputs)  # a MarkedSentence holds one
     if not isinstance(inputs, Sentence | Mapping):
         raise ValueError(
             f"expected a Sentence or a dict of tensors, got {type(inputs).__name__}; use "
@@ -152,6 +153,8 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
         )
     for name, value in given.items():
         per_token = name in (*LIMITS, "attention_mask")
+        if name == "token_type_ids" and value.ndim == 3:
+            value = value[..., 0]  # TAPAS has several for each token
         if value.shape != (shape if per_token else (1, *value.shape[1:])):
             expected = list(shape) if per_token else [1, "..."]
             raise ValueError(f"expected {name} {expected}, as input_ids, got {list(value.shape)}")
@@ -164,6 +167,11 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
             f"{mask.unique().tolist()[:5]}"
         )
     takes = inspect.signature(model.forward).parameters
+    if "decoder_input_ids" in takes and "decoder_input_ids" not in given:
+        raise ValueError(
+            f"expected an encoder, got {kind}, which has a decoder as well and wants "
+            "decoder_input_ids; pass model.get_encoder()"
+        )
     if getattr(config, "is_decoder", False) and "use_cache" in takes:
         given["use_cache"] = False  # a layer that is run again would find what it left there
     return given, tokens or [str(position) for position in range(shape[1])]

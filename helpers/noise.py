@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import SiteError, edit, names, record, resolve
-from .inputs import check_precision, prepare
+from .inputs import clean_pass, prepare
 from .result import PROGRESS, Influence, Progress, Sampling, how_it_came
 from .values import whole
 from .words import Inputs
@@ -101,7 +101,6 @@ class Rows:
     ) -> None:
         self.model, self.sentence, self.entering, self.once = model, inputs, entering, False
         self.inputs, self.tokens = prepare(model, inputs)
-        check_precision(model)
         self.function = observe if callable(observe) else None
         wanted = [] if callable(observe) else _resolved(model, observe)
         self.injected = _resolved(model, [_module(site) for site in inject])
@@ -117,7 +116,8 @@ class Rows:
             entries.append(hidden)
             return hidden
 
-        self.clean, ran = self._pass(1, note)
+        with clean_pass(model):
+            self.clean, ran = self._pass(1, note)
         self.once = not self.function and len(ran) == len(set(ran))
         self.labels = numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..hooks import hidden_state, hooked, record, resolve
 from ..inputs import clean_pass, prepare
@@ -36,6 +36,11 @@ class LayerStack:
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with what else the model gave it."""
+        if any(hasattr(value, "get_seq_length") for value in tree_leaves(self.arguments[layer])):
+            raise ValueError(
+                f"expected a layer that keeps no cache, got {type(self.layers[layer]).__name__}, "
+                "which would find it when it runs again; the method 'noise' measures it"
+            )
         for_rows = partial(_for_rows, rows=len(hidden))
         args, kwargs = tree_map(for_rows, self.arguments[layer])
         output = hidden_state(self.layers[layer](hidden, *args, **kwargs))
@@ -119,12 +124,13 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
             f"{list(Counter(names).values())} times; a layer whose forward is called directly is "
             "hidden from hooks; noise_response works on any site that runs"
         )
-    given = [value for args, kwargs in arguments for value in (*args, *kwargs.values())]
-    if any(hasattr(value, "get_seq_length") for value in given):
-        raise ValueError(
-            f"expected layers that keep no cache, those of {type(model).__name__} fill one in each "
-            "run and would find it when they run again; noise_response works on any site"
-        )
+    for left, entered in zip(outputs, states[1:], strict=False):
+        if not torch.equal(left, entered):
+            raise ValueError(
+                f"expected what leaves one of {names[0]!r}... to enter the next, so that they are "
+                f"the layers of {type(model).__name__}, got another state; noise_response and "
+                "downstream_influence(inject=, observe=, method='noise') measure any sites"
+            )
     for name, state in zip(names, states, strict=True):
         if state.shape[:-1] != (1, len(tokens)):
             raise ValueError(
@@ -160,7 +166,8 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     if number is None or number == len(stack.layers):
         raise ValueError(
             f"expected a site whose output enters a layer, got {inject!r}; "
-            f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}"
+            f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}; the method "
+            "'noise' takes any site"
         )
     return stack, number
 
