@@ -197,7 +197,8 @@ def _labelled(values, rows, columns=None, what="rows") -> tuple:
     if hasattr(values, "tokens"):
         every = range(len(values.tokens))
         sides = (getattr(values, side, every) for side in ("targets", "sources"))
-        own_rows, own_columns = ([values.tokens[place] for place in side] for side in sides)
+        tokens = dict(enumerate(values.tokens))  # what is no position has a name of its own
+        own_rows, own_columns = ([tokens.get(place, place) for place in side] for side in sides)
         rows, columns = rows or own_rows, columns or rows or own_columns
         values, names = values.values, values.sites
     rows, columns = label_texts(rows, what), label_texts(columns or rows, "columns")

@@ -33,7 +33,7 @@ class Stop(Exception):
 
 
 class Firings(Mapping):
-    """Site -> every hidden state that it put out; a name may lack the model's prefix, as in `record`."""
+    """Site -> every hidden state that it put out; names may lack the model's prefix."""
 
     def __init__(self, prefix: str, kept: dict[str, list[Tensor]]) -> None:
         self.prefix = prefix
@@ -98,7 +98,7 @@ def record(
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
     >>> with record(tiny.eval(), "encoder.layer.*") as trace:
     ...     out = tiny(torch.tensor([[1, 2, 3]]))
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
@@ -136,7 +136,7 @@ def edit(
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
     >>> with edit(tiny.eval(), {"encoder.layer.1": lambda h: h * 0}):
     ...     tiny(torch.tensor([[1, 2, 3]])).last_hidden_state.abs().sum().item()
     0.0
@@ -221,7 +221,7 @@ def hooked(
     before: Callable | None = None,
     after: Callable | None = None,
 ) -> Iterator[set[str]]:
-    """Call `before(name, args, kwargs)` and `after(name, args, output)` around each module that runs.
+    """Call `before(name, args, kwargs)` and `after(name, args, output)` around modules that run.
 
     What they return, if not None, replaces (args, kwargs) and the output. Passes of other threads
     are left alone; yields the names of what ran in them.
@@ -251,7 +251,7 @@ def _at_sites(
     hooks: Mapping[str, Callable[[str, Tensor], Tensor | None]],
     entering: bool = False,
 ) -> Iterator[None]:
-    """A hook gets the name and the hidden state of each site that runs; what it returns replaces it."""
+    """A hook gets the name and the hidden state of each site that runs; it may replace it."""
     found = {pattern: resolve(model, pattern) for pattern in hooks}
     modules = {site: module for sites in found.values() for site, module in sites.items()}
     hook_of = {site: hooks[pattern] for pattern, sites in found.items() for site in sites}

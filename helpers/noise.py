@@ -1,6 +1,5 @@
 """Noise injection: disturb positions at one site and watch every position at every later site."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from .hooks import SiteError, edit, names, record, resolve
 from .inputs import clean_pass, prepare
-from .result import PROGRESS, Influence, Progress, Sampling, how_it_came
+from .result import PROGRESS, Influence, Progress, how_it_came
+from .sampling import Sampling, draw, mean_and_stderr
 from .values import whole
 from .words import Inputs
 
@@ -40,8 +40,8 @@ def noise_response(
     `position` is one position or several, each with its own noise or, `shared`, all with the same.
     One injection serves all observed sites; these are names or globs, or a function of what the
     model returns, e.g. `lambda output: output.last_hidden_state.mean(1)`. What has no positions, as
-    a classifier's [rows, label], is one target. With a `covariance` S [hidden, hidden], ε ~ N(0, S);
-    with one direction [hidden], ε is it times N(0, 1): make it √hidden long to compare it with
+    a classifier's [rows, label], is one target. With a `covariance` S [hidden, hidden], ε ~
+    N(0, S); with one direction [hidden], ε is it times N(0, 1): make it √hidden long to compare it with
     noise in all directions.
 
     With `interaction`, what two positions together do beyond what each does alone,
@@ -62,7 +62,7 @@ def noise_response(
     an unknown or silent site.
 
     >>> from transformers import BertConfig, BertModel
-    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2)
     >>> tiny, inputs = BertModel(BertConfig(**sizes)), {"input_ids": torch.tensor([[1, 2, 3]])}
     >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*").values.shape
     torch.Size([2, 3, 1])
@@ -77,7 +77,7 @@ def noise_response(
         expected = "two positions" if interaction else "one or more positions, each once"
         raise ValueError(f"expected {expected}, got {places}")
     generator = torch.Generator().manual_seed(seed)
-    noise = draw(generator, samples, len(places), covariance, rows.entry, shared)
+    noise = draw(generator, how.count(0), len(places), covariance, rows.entry, shared)
     mean, stderr = rows.measure({rows.run: noise}, places, how, interaction, PROGRESS)
     sources = places if len(places) == 1 else ["+".join(map(str, places))]
     told = {"inject": inject, "shared": shared, "interaction": interaction, **how.told(0)}
@@ -87,8 +87,8 @@ def noise_response(
 class Rows:
     """A model's own forward pass on rows of one sentence: the first clean, the others disturbed.
 
-    Disturbed is what the sites `inject` put out or, `entering`, what goes into them. A run of a site
-    is an event, and `.seen` are the numbers of those observed.
+    Disturbed is what the sites `inject` put out or, `entering`, what goes into them. A run of a
+    site is an event, and `.seen` are the numbers of those observed.
     """
 
     def __init__(
@@ -107,7 +107,8 @@ class Rows:
         if len(inject) == 1 < len(self.injected):
             found = self.injected[:4]
             raise ValueError(
-                f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: {found}"
+                f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: "
+                f"{found}"
             )
         self.watched = list(dict.fromkeys([*self.injected, *wanted]))
         entries: list[Tensor] = []
@@ -130,8 +131,8 @@ class Rows:
         self.start, self.entry = -1 if entering else runs[self.run], entries[self.run]
         if self.entry.ndim != 3 or self.entry.shape[1] < len(self.tokens):
             raise ValueError(
-                f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {inject[0]!r} to "
-                f"inject at, got {list(self.entry.shape)}"
+                f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {inject[0]!r} "
+                f"to inject at, got {list(self.entry.shape)}"
             )
         self.seen = [k for site in wanted for k, own in enumerate(ran) if own == site]
         if self.function:
@@ -180,10 +181,25 @@ class Rows:
             energies.append(torch.stack(found, 1))
         return mean_and_stderr(torch.cat(energies) / how.sigma ** (4 if interaction else 2))
 
+    def columns(
+        self,
+        draws: Mapping[int, Callable[[], Tensor]],
+        sources: list[int],
+        how: Sampling,
+        progress: Progress,
+    ) -> tuple[Tensor, Tensor]:
+        """`measure` one position after the other: mean and error [observed, target, source]."""
+        found = []
+        for place in progress(sources, desc="noise"):
+            noise = {run: drawn() for run, drawn in draws.items()}
+            found.append(self.measure(noise, [place], how))
+        means, errors = zip(*found, strict=True)
+        return torch.stack(means, -1), torch.stack(errors, -1)
+
     def _pass(
         self, rows: int, disturb: Callable[[Tensor], Tensor]
     ) -> tuple[list[Tensor], list[str]]:
-        """The state after each run of a watched site, and which site that was; ends with the last."""
+        """The state after each run of a watched site, and which that was; ends with the last."""
         batch = {name: _expanded(value, rows) for name, value in self.inputs.items()}
         edits = dict.fromkeys(self.injected, disturb)
         with edit(self.model, edits, entering=self.entering):
@@ -240,51 +256,6 @@ def numbered(ran: list[str]) -> list[str]:
     """The names of what ran; of what ran more than once with a number, as "...layers.0[3]"."""
     times, number = Counter(ran), count()
     return [f"{site}[{next(number)}]" if times[site] > 1 else site for site in ran]
-
-
-def factor(covariance: Tensor | None, hidden: int) -> Tensor:
-    """L [hidden, rank] with L Lᵀ the covariance: a matrix, one direction [hidden], or the identity."""
-    if covariance is None:
-        return torch.eye(hidden)
-    if covariance.shape == (hidden,):
-        return covariance[:, None]
-    if covariance.shape != (hidden, hidden):
-        raise ValueError(
-            f"expected a covariance [hidden={hidden}, hidden] or a direction [hidden], got "
-            f"{list(covariance.shape)}"
-        )
-    variances, axes = torch.linalg.eigh(covariance)
-    if (
-        not torch.allclose(covariance, covariance.mT)
-        or variances[0] < -1e-4 * variances.abs().max()
-    ):
-        raise ValueError("expected a covariance, symmetric and without negative variances")
-    return axes * variances.clamp(min=0).sqrt()
-
-
-def draw(
-    generator: torch.Generator,
-    samples: int,
-    places: int,
-    covariance: Tensor | None,
-    like: Tensor,
-    shared: bool = False,
-) -> Tensor:
-    """Noise [sample, place, hidden] from N(0, covariance) for a state [..., hidden]."""
-    spread = factor(covariance, like.shape[-1]).to(like)
-    normals = normal(generator, (samples, 1 if shared else places, spread.shape[1]), like)
-    return (normals @ spread.mT).expand(-1, places, -1)
-
-
-def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal numbers drawn on the CPU: a seed means the same numbers on every device."""
-    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
-
-
-def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
-    spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
-    return samples.mean(0), spread / math.sqrt(len(samples))
 
 
 def _resolved(model: nn.Module, patterns: str | Iterable[str]) -> list[str]:

@@ -1,12 +1,10 @@
-"""What every experiment takes and gives: how to sample, and which position influences which."""
+"""What every experiment gives: which position influences which, and how that came about."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,79 +22,16 @@ from .values import shortened, whole
 # does not look at itself
 PROGRESS = partial(tqdm, leave=False, delay=2, disable=os.environ.get("TQDM_DISABLE") == "1")
 Progress = Callable[..., Iterable]  # called as tqdm is: progress(steps, desc="...")
-TAKES = {
-    "exact": set(),
-    "jvp": {"samples", "seed", "dtype"},
-    "vjp": {"samples", "seed", "dtype"},
-    "noise": {"samples", "seed", "sigma"},
-}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How many random disturbances, from which seed, of which size, rounded to which dtype.
-
-    Without `samples`: 100, or all orthogonal directions where there are fewer.
-    """
-
-    method: str
-    samples: int | None = None
-    seed: int = 0
-    sigma: float = 0.01
-    dtype: torch.dtype | None = None
-
-    def __post_init__(self) -> None:
-        sigma = self.sigma
-        is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
-        if not (is_number and math.isfinite(sigma) and sigma > 0):
-            raise ValueError(
-                "expected a positive, finite sigma in units of the hidden state, "
-                f"got {sigma!r}; 0.01 is a good start"
-            )
-        if self.samples is not None:
-            whole(self.samples, "a number of samples", 1)
-        whole(self.seed, "a seed", 0)
-
-    @classmethod
-    def of(cls, method: str, methods: tuple[str, ...], **options: Any) -> "Sampling":
-        """Checked: one of these methods, with options that it takes; None is an option not given."""
-        if method not in methods:
-            raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
-        given = {name: value for name, value in options.items() if value is not None}
-        if unknown := sorted(given.keys() - TAKES[method]):
-            takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed, sigma and dtype"
-            raise ValueError(
-                f"expected {takes} for method {method!r}, got {' and '.join(unknown)}; leave it out"
-            )
-        return cls(method, **given)
-
-    def count(self, directions: int) -> int:
-        """The number of samples; without replacement there are no more than orthogonal directions."""
-        if self.method == "exact":
-            return directions
-        if self.method == "noise":
-            return self.samples or 100
-        if (self.samples or 0) > directions:
-            raise ValueError(
-                f"expected at most {directions} samples, one for each orthogonal direction, got "
-                f"{self.samples}; method='exact' takes them all"
-            )
-        return self.samples or min(100, directions)
-
-    def told(self, directions: int) -> dict[str, Any]:
-        """The method and the options that it takes, as used: for `Influence.how`."""
-        options = vars(self) | {"samples": self.count(directions), "dtype": str(self.dtype)}
-        return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Influence:
-    """‖∂h_target / ∂h_source‖²_F, dimensionless: `.values` and `.stderr` are [site, target, source].
+    """‖∂h_target / ∂h_source‖²_F, dimensionless: `.values`, `.stderr` [site, target, source].
 
     `.sites` names what was observed (or, upstream, disturbed); `.targets` and `.sources` say what
     the last two axes are: numbers of positions in `.tokens`, or a name for what is not one position
-    ("classifier"; "6+7", two positions at once). `.stderr` is None where `.values` are exact. `.how`
-    says how it came about: experiment, model, text, method, how it was sampled, and the versions.
+    ("classifier"; "6+7", two positions at once). `.stderr` is None where `.values` are exact.
+    `.how` says how it came about: experiment, model, text, method, how it was sampled, and the versions.
     """
 
     values: Tensor
@@ -163,7 +98,7 @@ class Influence:
         )
 
     def words(self) -> "Influence":
-        """Summed over the pieces of each word, see `pooled`; a piece that goes on begins with ##."""
+        """Summed over the pieces of each word, see `pooled`; inner pieces begin with ##."""
         groups: list[tuple[str, list[int]]] = []
         for place, token in enumerate(self.tokens):
             if groups and token.startswith("##"):
@@ -180,7 +115,7 @@ class Influence:
         return self.pooled([(self.tokens[n], [n]) for n in range(first, last + 1)])
 
     def save(self, path: str | Path) -> Path:
-        """One safetensors file, with all that is no tensor as its metadata; `load_influence` reads it."""
+        """One safetensors file, the rest as its metadata; `load_influence` reads it."""
         told = dict(vars(self))
         values, stderr = told.pop("values"), told.pop("stderr")
         tensors = {"values": values} if stderr is None else {"values": values, "stderr": stderr}

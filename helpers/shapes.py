@@ -1,4 +1,4 @@
-"""The two dumps of a model: its module tree, and the shape of everything that a forward pass puts out."""
+"""The two dumps of a model: its module tree, and the shape of all that a forward pass puts out."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,8 @@ class Table:
         return "\n".join(f"{name:<{width}} {value}" for name, value in self.rows)
 
     def __repr__(self) -> str:
-        return f"Table({len(self)} rows of {' and '.join(self.columns)}; print it, or take .rows or .to_frame())"
+        columns = " and ".join(self.columns)
+        return f"Table({len(self)} rows of {columns}; print it, or take .rows or .to_frame())"
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, border=0, max_rows=None)
@@ -41,7 +42,7 @@ class Table:
 
 
 def module_tree(model: nn.Module) -> Table:
-    """Every module below `model` in registration order: rows (dotted name, class with its module path).
+    """Every module below `model` in registration order: rows (dotted name, class with its module).
 
     A module object that is used in several places is listed once, under its first name
     (torch.nn.Module.named_modules).
@@ -61,14 +62,16 @@ def module_tree(model: nn.Module) -> Table:
 
 @torch.no_grad()
 def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
-    """The shape of every tensor put out by the modules with at most `depth` dots in their name, in firing order.
+    """The shape of every tensor put out by modules with at most `depth` dots in their name.
+
+    In the order in which they ran.
 
     Rows are (`name` or `name/sub`, torch.Size): `sub` is the index in a tuple or the key in a
     ModelOutput; the model's own output has the empty name. Raises `ValueError` for inputs that are
     not one sentence.
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
     >>> print(shape_table(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}, depth=0))
     embeddings                torch.Size([1, 3, 8])
     encoder/last_hidden_state torch.Size([1, 3, 8])

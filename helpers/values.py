@@ -1,4 +1,4 @@
-"""Single values: what is expected of them, with an error that says so; and whether two data objects hold the same."""
+"""Single values: what is expected of them, with an error that says so; and equal data objects."""
 
 import operator
 from dataclasses import fields, is_dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def whole(value: Any, what: str, low: int, high: int | None = None, hint: str = "") -> int:
-    """`value` as an int. Raises `ValueError` when it is no whole number (True is none) or not from `low` to `high`."""
+    """`value` as an int from `low` to `high`; `ValueError` for anything else, such as True."""
     expected = f"of at least {low}" if high is None else f"from {low} to {high}"
     try:
         number = operator.index(value)
@@ -44,7 +44,7 @@ def all_pairs(values: Any) -> np.ndarray:
 
 
 def same(first: object, second: object) -> bool:
-    """Whether two data objects of one class hold the same; tensors by their shape and numbers, NaN like NaN."""
+    """Whether two data objects of one class hold the same; tensors by numbers, NaN like NaN."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         alike = (
             first.shape == second.shape

@@ -14,6 +14,7 @@ from helpers import (
     noise,
     noise_response,
     record,
+    sampling,
     upstream_influence,
 )
 from helpers.exact import sweep
@@ -208,8 +209,8 @@ def test_a_column_costs_one_place_not_all(exact_model):
 
 def test_every_layer_gets_its_own_noise(exact_model, monkeypatch):
     drawn = []
-    normal = noise.normal
-    monkeypatch.setattr(noise, "normal", lambda *args: drawn.append(normal(*args)) or drawn[-1])
+    normal = sampling.normal
+    monkeypatch.setattr(sampling, "normal", lambda *args: drawn.append(normal(*args)) or drawn[-1])
     layer_influence(exact_model, MASKED, method="noise", samples=3)
     assert len(drawn) == 3 * 5 and len({round(x.flatten()[0].item(), 12) for x in drawn}) == 15
 

@@ -4,7 +4,8 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 source].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from ..hooks import edit, record, resolve
 from ..inputs import prepare
-from ..noise import Observed, Rows, draw
-from ..result import PROGRESS, Influence, Progress, Sampling, how_it_came
+from ..noise import Observed, Rows
+from ..result import PROGRESS, Influence, Progress, how_it_came
+from ..sampling import Sampling, draw
 from ..words import Inputs
 from .layers import LayerStack, layer_stack, stack_behind
 from .post_ln import chosen
@@ -40,11 +42,9 @@ def layer_influence(
     "noise" (takes samples, seed, sigma; the model's own pass, in which every layer gets its clean
     input and noise) or "jvp" (samples, seed, dtype: random orthogonal directions). Sampled methods
     carry standard errors. `layers` and `sources` are the numbers of the layers and the positions
-    wanted (default: all); of "exact" a few sources cost nearly what all do, since the cost is in the
-    targets. `progress` goes through the steps and shows how far it is.
+    wanted (default: all); of "exact" a few sources cost nearly what all do: the targets cost. `progress` goes through the steps and shows how far it is.
 
-    With a `covariance` S the influence is tr(J S Jᵀ): along directions drawn from N(0, S), not along
-    all alike. It is [hidden, hidden], or a direction [hidden] (‖J·direction‖²; times √hidden over
+    With a `covariance` S the influence is tr(J S Jᵀ): along directions drawn from N(0, S). It is [hidden, hidden], or a direction [hidden] (‖J·direction‖²; times √hidden over
     its length it compares with all directions together), or one [hidden, hidden] for each of the
     layers wanted.
 
@@ -53,7 +53,7 @@ def layer_influence(
     for a layer that "exact" and "jvp" cannot express.
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
@@ -64,7 +64,7 @@ def layer_influence(
     numbers = chosen("layers", layers, len(stack.layers))
     columns = chosen("sources", sources, len(stack.tokens))
     spreads = _for_each_layer(covariance, len(numbers))
-    stderr = None
+    stderr: Tensor | None = None
     if method == "exact":
         norms = []
         for number, spread in progress(list(zip(numbers, spreads, strict=True)), desc="exact"):
@@ -79,9 +79,8 @@ def layer_influence(
         ]
         values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
     else:
-        values, stderr = _layers_by_noise(
-            model, inputs, stack, numbers, columns, spreads, how, progress
-        )
+        each = dict(zip(numbers, spreads, strict=True))
+        values, stderr = _layers_by_noise(model, inputs, stack, each, columns, how, progress)
     names = [stack.names[number] for number in numbers]
     told = how.told(stack.states[0].shape[1])
     return _found(model, inputs, stack, values, stderr, names, None, columns, **told)
@@ -116,7 +115,7 @@ def downstream_influence(
     `layer_influence` does, and for a site whose output does not enter a layer.
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
     >>> inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").sites
     ['encoder.layer.1']
@@ -125,9 +124,20 @@ def downstream_influence(
         method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
     )
     if method == "noise":
-        return _downstream_by_noise(
-            model, inputs, inject, observe, sources, covariance, how, progress
-        )
+        layers = []
+        if inject is None or observe is None:
+            layers = [name.partition("[")[0] for name in layer_stack(model, inputs).names]
+        entering = inject is None
+        rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering)
+        rows.seen = [k for k in rows.seen if k > rows.start]
+        if not rows.seen:
+            raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
+        columns = chosen("sources", sources, len(rows.tokens))
+        before = 0 if observe else len(layers) - len(rows.seen)
+        generator = torch.Generator().manual_seed(how.seed + before)
+        drawn = partial(draw, generator, how.count(0), 1, covariance, rows.entry)
+        mean, error = rows.columns({rows.run: drawn}, columns, how, progress)
+        return rows.influence(mean, error, columns, {"inject": inject} | how.told(0))
     if observe is not None:
         raise ValueError(f"expected method 'noise' with observe, got {method!r}")
     stack, first = stack_behind(model, inputs, inject)
@@ -158,15 +168,15 @@ def upstream_influence(
     such as "pooler" or "classifier", or a function of what the model returns (the sentence vector:
     `lambda output: output.last_hidden_state.mean(1)`). `method` is "vjp" (random orthogonal
     directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
-    whose rows are wanted (default: all); each costs the same. `covariance` as for `layer_influence`,
-    one: of what enters a layer.
+    whose rows are wanted (default: all); each costs the same. `covariance`, one, is of what
+    enters a layer.
 
     Returns an `Influence` with values [injection layer, target, source]; `.sites` names the layers
     whose input is the source. Raises `ValueError` as `layer_influence` does, and for an `observe`
     that is not a layer.
 
     >>> from transformers import BertConfig, BertModel
-    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16))
+    >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).sites
     ['encoder.layer.0', 'encoder.layer.1']
     """
@@ -220,58 +230,25 @@ def _layers_by_noise(
     model: nn.Module,
     inputs: Inputs,
     stack: LayerStack,
-    numbers: list[int],
+    spreads: Mapping[int, Tensor | None],
     columns: list[int],
-    spreads: list[Tensor | None],
     how: Sampling,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
     """Every layer gets its clean input, and noise of its own on it, in one pass of the model."""
-    shared = "[" in stack.names[0]
-    names = stack.names if not shared else [n.partition("[")[0] for n in stack.names]
-    sites = [names[number] for number in numbers]
+    modules = [name.partition("[")[0] for name in stack.names]
+    sites = [modules[number] for number in spreads]
     rows = Rows(model, inputs, sites, sites, entering=True)
-    runs = {number: number if shared else run for run, number in enumerate(sorted(numbers))}
-    draws = {n: torch.Generator().manual_seed(how.seed + n) for n in numbers}
-    found = []
-    for place in progress(columns, desc="noise"):
-        noise = {
-            runs[n]: draw(draws[n], how.count(0), 1, spread, stack.states[n])
-            for n, spread in zip(numbers, spreads, strict=True)
-        }
-        found.append(rows.measure(noise, [place], how))
-    order = [runs[number] for number in numbers] if shared else slice(None)
-    values, stderr = (torch.stack(part, -1)[order].cpu() for part in zip(*found, strict=True))
-    return values, stderr
-
-
-def _downstream_by_noise(
-    model: nn.Module,
-    inputs: Inputs,
-    inject: str | None,
-    observe: Observed | None,
-    sources: Sequence[int] | None,
-    covariance: Tensor | None,
-    how: Sampling,
-    progress: Progress,
-) -> Influence:
-    """One position after the other, in the model's own pass."""
-    layers = []
-    if inject is None or observe is None:
-        layers = [name.partition("[")[0] for name in layer_stack(model, inputs).names]
-    rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering=inject is None)
-    rows.seen = [k for k in rows.seen if k > rows.start]
-    if not rows.seen:
-        raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
-    columns = chosen("sources", sources, len(rows.tokens))
-    first = len(layers) - len(rows.seen) if observe is None else 0
-    generator = torch.Generator().manual_seed(how.seed + first)
-    found = []
-    for place in progress(columns, desc="noise"):
-        noise = draw(generator, how.count(0), 1, covariance, rows.entry)
-        found.append(rows.measure({rows.run: noise}, [place], how))
-    values, stderr = (torch.stack(part, -1) for part in zip(*found, strict=True))
-    return rows.influence(values, stderr, columns, {"inject": inject} | how.told(0))
+    again = modules != stack.names  # a module that is several layers
+    draws = {}
+    for run, number in enumerate(sorted(spreads)):
+        generator = torch.Generator().manual_seed(how.seed + number)
+        state, spread = stack.states[number], spreads[number]
+        drawn = partial(draw, generator, how.count(0), 1, spread, state)
+        draws[number if again else run] = drawn
+    values, stderr = rows.columns(draws, columns, how, progress)
+    order = list(spreads) if again else slice(None)
+    return values[order].cpu(), stderr[order].cpu()
 
 
 def _cotangents(

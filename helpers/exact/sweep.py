@@ -1,4 +1,4 @@
-"""Follow disturbances of one position at a time through linearised layers, forwards or backwards."""
+"""Follow disturbances of one position at a time through linearised layers, or backwards."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..noise import TOKENS_PER_PASS, factor, mean_and_stderr, normal
-from ..result import Progress, Sampling
+from ..noise import TOKENS_PER_PASS
+from ..result import Progress
+from ..sampling import Sampling, factor, mean_and_stderr, normal
 from .layers import LayerStack
 
 
@@ -25,8 +26,9 @@ def sweep(
 ) -> tuple[Tensor, Tensor | None]:
     """Mean and error of ‖·‖² [layer, target, source] for a disturbance of each place.
 
-    It enters the first of the layers `numbers` and goes through all, or `backward`. `start` makes [sample, seq, hidden] of `size`-dimensional directions for a place; by
-    default they are the state there. The `covariance` is that of the sources.
+    It enters the first of the layers `numbers` and goes through all, or `backward`. `start` makes
+    [sample, seq, hidden] of directions [sample, size] for a place; by default they are the state
+    there. The `covariance` is that of the sources.
     """
     state = stack.states[numbers[0]]
     seq, hidden = state.shape

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..exact.influence import downstream_influence, layer_influence, upstream_influence
 from ..exact.layers import layer_stack
-from ..result import TAKES
+from ..sampling import TAKES
 from ..words import encode
 from ._view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
 

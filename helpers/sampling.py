@@ -1,0 +1,120 @@
+"""How to sample: which options a method takes, and random disturbances of a given covariance."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .values import whole
+
+TAKES = {
+    "exact": set(),
+    "jvp": {"samples", "seed", "dtype"},
+    "vjp": {"samples", "seed", "dtype"},
+    "noise": {"samples", "seed", "sigma"},
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many random disturbances, from which seed, of which size, rounded to which dtype.
+
+    Without `samples`: 100, or all orthogonal directions where there are fewer.
+    """
+
+    method: str
+    samples: int | None = None
+    seed: int = 0
+    sigma: float = 0.01
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        sigma = self.sigma
+        is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
+        if not (is_number and math.isfinite(sigma) and sigma > 0):
+            raise ValueError(
+                "expected a positive, finite sigma in units of the hidden state, "
+                f"got {sigma!r}; 0.01 is a good start"
+            )
+        if self.samples is not None:
+            whole(self.samples, "a number of samples", 1)
+        whole(self.seed, "a seed", 0)
+
+    @classmethod
+    def of(cls, method: str, methods: tuple[str, ...], **options: Any) -> "Sampling":
+        """Checked: one of these methods, with options that it takes; None was not given."""
+        if method not in methods:
+            raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
+        given = {name: value for name, value in options.items() if value is not None}
+        if unknown := sorted(given.keys() - TAKES[method]):
+            takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed, sigma and dtype"
+            raise ValueError(
+                f"expected {takes} for method {method!r}, got {' and '.join(unknown)}; leave it out"
+            )
+        return cls(method, **given)
+
+    def count(self, directions: int) -> int:
+        """The number of samples; there are no more than orthogonal directions."""
+        if self.method == "exact":
+            return directions
+        if self.method == "noise":
+            return self.samples or 100
+        if (self.samples or 0) > directions:
+            raise ValueError(
+                f"expected at most {directions} samples, one for each orthogonal direction, got "
+                f"{self.samples}; method='exact' takes them all"
+            )
+        return self.samples or min(100, directions)
+
+    def told(self, directions: int) -> dict[str, Any]:
+        """The method and the options that it takes, as used: for `Influence.how`."""
+        options = vars(self) | {"samples": self.count(directions), "dtype": str(self.dtype)}
+        return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
+
+
+def factor(covariance: Tensor | None, hidden: int) -> Tensor:
+    """L [hidden, rank], L Lᵀ the covariance: a matrix, one direction [hidden], or the identity."""
+    if covariance is None:
+        return torch.eye(hidden)
+    if covariance.shape == (hidden,):
+        return covariance[:, None]
+    if covariance.shape != (hidden, hidden):
+        raise ValueError(
+            f"expected a covariance [hidden={hidden}, hidden] or a direction [hidden], got "
+            f"{list(covariance.shape)}"
+        )
+    variances, axes = torch.linalg.eigh(covariance)
+    if (
+        not torch.allclose(covariance, covariance.mT)
+        or variances[0] < -1e-4 * variances.abs().max()
+    ):
+        raise ValueError("expected a covariance, symmetric and without negative variances")
+    return axes * variances.clamp(min=0).sqrt()
+
+
+def draw(
+    generator: torch.Generator,
+    samples: int,
+    places: int,
+    covariance: Tensor | None,
+    like: Tensor,
+    shared: bool = False,
+) -> Tensor:
+    """Noise [sample, place, hidden] from N(0, covariance) for a state [..., hidden]."""
+    spread = factor(covariance, like.shape[-1]).to(like)
+    normals = normal(generator, (samples, 1 if shared else places, spread.shape[1]), like)
+    return (normals @ spread.mT).expand(-1, places, -1)
+
+
+def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard normal numbers drawn on the CPU: a seed means the same numbers on every device."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
+    spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
+    return samples.mean(0), spread / math.sqrt(len(samples))
