@@ -2,12 +2,12 @@
 
 A small core, in the order in which the notebooks 00 to 05 meet it:
 
-    models, inputs, values      a model and a sentence; what a measurement expects of them source,
-    hooks, shapes       the source of a class, what flows through a model, which shape it has
-    result, noise               the experiment: disturb one position, watch the others figures,
-    lines, labels      maps, lines with intervals, and the text in both drawing
-    the architecture as a picture, with the shapes of a pass _claims                     what was
-    seen on one input, and whether it holds on yours; exercises
+    models, words, inputs       a model and a sentence, and what a measurement expects of them
+    hooks, shapes, source       what flows through a model, its shapes, the source of a class
+    noise, sampling, result     the experiment: disturb one position, watch the others
+    figures, lines, labels      maps, lines with intervals, and the text in both
+    drawing                     the architecture as a picture, with the shapes of a pass
+    _claims                     what was seen on one input, and whether it holds on yours
 
 and three rooms behind it, each with a page of its own:
 

@@ -301,6 +301,8 @@ def test_padding_inside_the_model_is_left_out():
     ids = {"input_ids": torch.tensor([[5, 7, 11, 6, 9]])}
     found = noise_response(model, ids, position=1, observe="encoder.layer.*", samples=5)
     assert found.values.shape == (2, 5, 1)
+    (own,) = noise_response(model, ids, position=1, observe="embeddings", samples=5).values
+    assert (own[:, 0] > 0).tolist() == [False, True, False, False, False]
 
 
 def test_rows_that_depend_on_each_other_are_refused(tiny):
@@ -310,3 +312,18 @@ def test_rows_that_depend_on_each_other_are_refused(tiny):
     with tiny.encoder.layer[0].output.register_forward_hook(mixed):
         with pytest.raises(ValueError, match="expected a forward pass that repeats itself"):
             noise_response(tiny, IDS, position=1, observe="encoder.layer.*")
+
+
+def test_a_marked_sentence_is_taken_and_what_has_no_position_is_drawn_not_viewed():
+    from helpers import heatmap, view
+    from helpers.statistics import mark_sentence
+
+    model, tokenizer = load_bert(pretrained=False)
+    marked = mark_sentence("[Ada Lovelace|person] wrote.", tokenizer)
+    found = noise_response(model, marked, position=1, observe="pooler", samples=2)
+    assert found.tokens == marked.sentence.tokens and found.targets == ["pooler"]
+    assert len(heatmap(found).axes) == 2
+    with pytest.raises(
+        ValueError, match="expected positions as targets and sources, got .'pooler'"
+    ):
+        view(found)

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..hooks import edit, record, resolve
-from ..inputs import prepare
+from ..hooks import resolve
 from ..noise import Observed, Rows
 from ..result import PROGRESS, Influence, Progress, how_it_came
 from ..sampling import Sampling, draw
 from ..words import Inputs
 from .layers import LayerStack, layer_stack, stack_behind
 from .post_ln import chosen
-from .sweep import sweep
+from .sweep import cotangents, sweep
 
 
 def layer_influence(
@@ -36,17 +35,18 @@ def layer_influence(
     dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
 ) -> Influence:
-    """Influence within each layer alone, from what enters it to what leaves it.
+    """Influence within each layer alone, from what enters it to what leaves it ("single-layer").
 
-    That is "single-layer observation". `method` is "exact" (closed form, see `LayerJacobian`),
-    "noise" (takes samples, seed, sigma; the model's own pass, in which every layer gets its clean
-    input and noise) or "jvp" (samples, seed, dtype: random orthogonal directions). Sampled methods
-    carry standard errors. `layers` and `sources` are the numbers of the layers and the positions
-    wanted (default: all); of "exact" a few sources cost nearly what all do: the targets cost. `progress` goes through the steps and shows how far it is.
+    `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma; the
+    model's own pass, in which every layer gets its clean input and noise) or "jvp" (samples, seed,
+    dtype: random orthogonal directions). Sampled methods carry standard errors. `layers` and
+    `sources` are the numbers of the layers and the positions wanted (default: all); of "exact" a
+    few sources cost nearly what all do: the targets cost. `progress` goes through the steps and
+    shows how far it is.
 
-    With a `covariance` S the influence is tr(J S Jᵀ): along directions drawn from N(0, S). It is [hidden, hidden], or a direction [hidden] (‖J·direction‖²; times √hidden over
-    its length it compares with all directions together), or one [hidden, hidden] for each of the
-    layers wanted.
+    With a `covariance` S the influence is tr(J S Jᵀ): along directions drawn from N(0, S). It is
+    [hidden, hidden], or a direction [hidden] (‖J·direction‖²; times √hidden over its length it
+    compares with all directions together), or one [hidden, hidden] for each of the layers wanted.
 
     Returns an `Influence` with values [layer, target, source]. Raises `ValueError` for an unknown
     method, a layer or a position that is not there, an option that the method does not take, and
@@ -101,15 +101,15 @@ def downstream_influence(
     dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
 ) -> Influence:
-    """Influence of what `inject` puts out on the output of every later layer.
+    """Influence of what `inject` puts out on every later layer ("multi-layer observation").
 
-    That is "multi-layer observation". `method` is "jvp" (tangents through the linearised layers
-    along random orthogonal directions; takes samples, seed and dtype, e.g. torch.bfloat16 for the
-    tangents), "exact" (all directions) or "noise" (samples, seed, sigma), for which `inject` is any
-    site and `observe` any sites or a function, as for `noise_response`. `sources` are the positions
-    whose columns are wanted (default: all); each costs the same. `covariance` as for
-    `layer_influence`, one. `inject=None` is what enters the first layer, also where the output of
-    "embeddings" does not, because the model maps it to another width first (ALBERT).
+    `method` is "jvp" (tangents through the linearised layers along random orthogonal directions;
+    takes samples, seed and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions)
+    or "noise" (samples, seed, sigma), for which `inject` is any site and `observe` any sites or a
+    function, as for `noise_response`. `sources` are the positions whose columns are wanted
+    (default: all); each costs the same. `covariance` as for `layer_influence`, one. `inject=None`
+    is what enters the first layer, also where the output of "embeddings" does not, because the
+    model maps it to another width first (ALBERT).
 
     Returns an `Influence` with values [observed site, target, source]. Raises `ValueError` as
     `layer_influence` does, and for a site whose output does not enter a layer.
@@ -168,8 +168,8 @@ def upstream_influence(
     such as "pooler" or "classifier", or a function of what the model returns (the sentence vector:
     `lambda output: output.last_hidden_state.mean(1)`). `method` is "vjp" (random orthogonal
     directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
-    whose rows are wanted (default: all); each costs the same. `covariance`, one, is of what
-    enters a layer.
+    whose rows are wanted (default: all); each costs the same. `covariance`, one, is of what enters
+    a layer.
 
     Returns an `Influence` with values [injection layer, target, source]; `.sites` names the layers
     whose input is the source. Raises `ValueError` as `layer_influence` does, and for an `observe`
@@ -187,7 +187,7 @@ def upstream_influence(
     size = stack.states[0].shape[1]
     if last is None:
         assert observe is not None
-        start, size = _cotangents(model, inputs, stack, observe)
+        start, size = cotangents(model, inputs, stack, observe)
         name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
         last = len(stack.layers) - 1
     else:
@@ -249,38 +249,6 @@ def _layers_by_noise(
     values, stderr = rows.columns(draws, columns, how, progress)
     order = list(spreads) if again else slice(None)
     return values[order].cpu(), stderr[order].cpu()
-
-
-def _cotangents(
-    model: nn.Module, inputs: Inputs, stack: LayerStack, observe: str | Callable[[Any], Tensor]
-) -> tuple[Callable[[Tensor, int], Tensor], int]:
-    """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
-    entries: list[Tensor] = []
-
-    def cut(hidden: Tensor) -> Tensor:
-        entries.append(hidden.detach().requires_grad_())
-        return entries[-1]
-
-    layers = [name.partition("[")[0] for name in stack.names]
-    site = layers[-1] if callable(observe) else observe
-    prepared, _ = prepare(model, inputs)
-    with torch.enable_grad(), edit(model, dict.fromkeys(layers, cut)):
-        with record(model, site, detach=False) as trace:
-            output = model(**prepared)
-        answer = observe(output) if callable(observe) else trace[site]
-    if not answer.requires_grad or (answer.ndim > 2 and not callable(observe)):
-        raise ValueError(
-            f"expected one of the layers {stack.names}, or what follows the last and has no "
-            f"positions, got {observe!r}"
-        )
-
-    def start(directions: Tensor, _place: int) -> Tensor:
-        rows = directions.view(-1, *answer.shape)
-        return torch.cat(
-            [torch.autograd.grad(answer, entries[-1], row, retain_graph=True)[0] for row in rows]
-        )
-
-    return start, answer.numel()
 
 
 def _observed(model: nn.Module, stack: LayerStack, observe: Any) -> int | None:

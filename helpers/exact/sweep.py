@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..hooks import edit, record
+from ..inputs import prepare
 from ..noise import TOKENS_PER_PASS
 from ..result import Progress
 from ..sampling import Sampling, factor, mean_and_stderr, normal
+from ..words import Inputs
 from .layers import LayerStack
 
 
@@ -74,3 +78,35 @@ def _directions(generator: torch.Generator, samples: int, rank: int, like: Tenso
     if samples == rank:
         return rank**0.5 * torch.eye(rank).to(like)
     return rank**0.5 * torch.linalg.qr(normal(generator, (rank, samples), like)).Q.mT
+
+
+def cotangents(
+    model: nn.Module, inputs: Inputs, stack: LayerStack, observe: str | Callable[[Any], Tensor]
+) -> tuple[Callable[[Tensor, int], Tensor], int]:
+    """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
+    entries: list[Tensor] = []
+
+    def cut(hidden: Tensor) -> Tensor:
+        entries.append(hidden.detach().requires_grad_())
+        return entries[-1]
+
+    layers = [name.partition("[")[0] for name in stack.names]
+    site = layers[-1] if callable(observe) else observe
+    prepared, _ = prepare(model, inputs)
+    with torch.enable_grad(), edit(model, dict.fromkeys(layers, cut)):
+        with record(model, site, detach=False) as trace:
+            output = model(**prepared)
+        answer = observe(output) if callable(observe) else trace[site]
+    if not answer.requires_grad or (answer.ndim > 2 and not callable(observe)):
+        raise ValueError(
+            f"expected one of the layers {stack.names}, or what follows the last and has no "
+            f"positions, got {observe!r}"
+        )
+
+    def start(directions: Tensor, _place: int) -> Tensor:
+        rows = directions.view(-1, *answer.shape)
+        return torch.cat(
+            [torch.autograd.grad(answer, entries[-1], row, retain_graph=True)[0] for row in rows]
+        )
+
+    return start, answer.numel()

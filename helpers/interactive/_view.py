@@ -200,6 +200,11 @@ def _measured(
         raise ValueError(
             f"expected values [layer, target, source] of {expected}, got {list(influence.values.shape)}"
         )
+    if any(isinstance(place, str) for axis in places for place in axis):
+        raise ValueError(
+            f"expected positions as targets and sources, got {[*influence.targets, *influence.sources][:4]}; "
+            "heatmap and .to_frame() show what has none"
+        )
     values, stderr = np.full((2, len(places[0]), *[len(influence.tokens)] * 2), np.nan, np.float32)
     values[np.ix_(*places)] = influence.values.detach().float().cpu()
     if influence.stderr is not None:
