@@ -47,7 +47,7 @@ def noise_response(
     With `interaction`, what two positions together do beyond what each does alone,
     ‖f(a,b) - f(a) - f(b) + f‖²/σ⁴, which goes to the squared norm of the mixed second derivative
     ∂²f/∂x_a ∂x_b; 0 would say that effects simply add. Such differences lose twice the digits: in
-    float32 take σ from 0.03 to 0.3, and see that the value does not depend on it.
+    float32 take σ from 0.01 to 0.1, and see that the value does not depend on it.
 
     As σ → 0 the expectation of ‖f(x + σε) - f(x)‖²/σ² is ‖∂f/∂x‖²_F, the squared Frobenius norm of
     the Jacobian (Hutchinson's trace estimator, 1989, applied to JᵀJ); `sigma` is in units of the
