@@ -388,13 +388,13 @@ def test_a_decoder_keeps_no_cache(ids):
 @pytest.mark.skipif(
     transformers.__version__ < "5", reason="XLM's layers get a cache from transformers 5 on"
 )
-def test_layers_that_fill_a_cache_whatever_is_asked_are_refused(ids):
-    """XLM makes a cache of its own, and has no argument against it."""
+def test_sublayers_in_several_lists_are_not_taken_for_layers(ids):
+    """XLM keeps its attentions and its feed-forward parts in lists of their own."""
     model = transformers.XLMModel(
         transformers.XLMConfig(emb_dim=8, n_layers=2, n_heads=2, vocab_size=50)
     ).eval()
     with pytest.raises(
-        ValueError, match="expected layers that keep no cache, those of XLMModel .*noise_response"
+        ValueError, match="expected what leaves one of .* to enter the next, .*noise_response"
     ):
         layer_stack(model, ids)
     response = noise_response(
