@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from transformers import CamembertTokenizer, XLMRobertaTokenizer
 
 from helpers.statistics import mark_sentence, read_sentences, shuffled
 
@@ -249,3 +250,46 @@ def test_shuffled_words_keep_their_kind_and_names_their_place(files, minilm):
         == moved.words
         != shuffled(marked, minilm[1], seed=4).words
     )
+
+
+@pytest.mark.parametrize("kind", [XLMRobertaTokenizer, CamembertTokenizer])
+def test_words_and_marks_do_not_depend_on_the_tokenizer(kind):
+    """SentencePiece cuts at spaces only: "cat," would be one word, a Chinese sentence another."""
+    words = [("▁" + word, -1.0) for word in ("The", "dog", "met", "Olga", "ran")]
+    letters = [(letter, -2.0) for letter in "▁,.他们住上海。，「」"]
+    special = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    tokenizer = kind(vocab=special + words + letters)
+    english = mark_sentence("The dog met [Olga|person], ran.", tokenizer)
+    assert english.words == ["The", "dog", "met", "Olga", ",", "ran", "."]
+    assert english.spans == [[3]]
+    found = kinds_of(english)
+    assert (found["comma"], found["full stop at the end"]) == ([","], ["."])
+    assert found["function word"] == ["The"]
+    chinese = mark_sentence("他们住[上海|place]，「上海」。", tokenizer)
+    assert chinese.words == list("他们住上海，「上海」。") and chinese.spans == [[3, 4]]
+    found = kinds_of(chinese)
+    assert (found["comma"], found["full stop at the end"]) == (["，"], ["。"])
+    assert found["quotation mark"] == ["「", "」"]
+    assert "function word" not in found and "content word" not in found  # the list is English
+
+
+def test_a_tokenizer_that_adds_nothing_has_no_special_places(minilm):
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(minilm[1].name_or_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A", "$A $B", [])
+    marked = mark_sentence("[Noether|person] won.", tokenizer)
+    assert marked.words == ["Noether", "won", "."] and marked.added == ([], [])
+    values = np.ones((len(marked.sentence.tokens),) * 2)
+    kinds = marked.kinds()
+    assert marked.matrix(values, special=True).shape == (3, 3)
+    assert kinds["all words"].shape == (3,) and not {"[CLS]", "[SEP]"} & set(kinds)
+
+
+def test_brackets_of_the_text_are_escaped(minilm):
+    marked = mark_sentence(r"As shown \[12\], [Ada \[L.\]|person] wrote.", minilm[1])
+    assert marked.sentence.text == "As shown [12], Ada [L.] wrote."
+    assert [marked.words[word] for word in marked.spans[0]] == ["Ada", "[", "L", ".", "]"]
+    with pytest.raises(ValueError, match=r"got 'As shown \[12\].'; a bracket .* is written \\\["):
+        mark_sentence("As shown [12].", minilm[1])

@@ -19,12 +19,13 @@ def by_kind(
 ) -> dict[str, list]:
     """`reach` of each kind of word in each sentence, from its [layer, token, token] influence (mean over pieces)."""
     found: dict[str, list] = {}
+    all_kinds = dict.fromkeys(kind for words in chosen for kind in words.kinds())
     for values, words in zip(maps, chosen, strict=True):
         matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
-        for kind, sources in kinds.items():
-            found.setdefault(kind, []).append(
-                reach(matrix, sources, words=kinds["all words"], later=later)
-            )
+        every = kinds["all words"]
+        for kind in all_kinds:
+            sources = kinds.get(kind, np.zeros_like(every))
+            found.setdefault(kind, []).append(reach(matrix, sources, words=every, later=later))
     return found
 
 
@@ -54,7 +55,8 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
     found: dict[str, list] = {}
     types = sorted({kind for words in chosen for kind in words.types})
     for values, words in zip(maps, chosen, strict=True):
-        matrix, content = words.matrix(values, mean=True), words.kinds()["content word"][1:-1]
+        matrix, kinds = words.matrix(values, mean=True), words.kinds(special=False)
+        content = kinds.get("content word", ~words.punctuation)
         free = ~words.punctuation
         free[[word for span in words.spans for word in span]] = False
         pairs = {

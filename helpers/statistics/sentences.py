@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from ..values import all_pairs
-from ..words import Sentence, encode
+from ..words import UNSPACED, Place, Sentence, encode, words_of
 
-SPAN = re.compile(r"\[([^|\]]+)\|(\w+)\]")
-QUOTATION = {'"', "“", "”", "„", "«", "»", "``", "''"}
+SPAN = re.compile(r"\[([^|\]]+)\|([\w-]+)\]")
+ESCAPED = {r"\[": "\ue000", r"\]": "\ue001"}  # brackets of the text, while names are looked for
+COMMA = set(",，、،﹐､")
+STOP = set(".。．｡।۔")
+QUOTATION = {*'"“”„«»‹›「」『』＂', "``", "''"}
 # Universal Dependencies calls these parts of speech closed (and numerals, which have content)
 CLOSED = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
 FUNCTION = set(
@@ -42,61 +46,75 @@ class MarkedSentence:
         """[word] of bool: no letter and no digit in it."""
         return np.array([not any(map(str.isalnum, word)) for word in self.words], dtype=bool)
 
+    @property
+    def added(self) -> tuple[list[int], list[int]]:
+        """Token positions of what the tokenizer put before the words and after them."""
+        first = self.tokens[0][0]
+        added = [at for at, word in enumerate(self.sentence.words) if word is None]
+        return [at for at in added if at < first], [at for at in added if at > first]
+
     def matrix(self, values, *, mean: bool = False, special: bool = False) -> np.ndarray:
         """[..., token, token] to [..., word, word]: influence summed over the pieces of each word, or its mean.
 
         The sum is all that one word receives from another; it grows with the number of pieces, the
-        mean does not. With `special` the first and the last token stand before and after the words,
-        [..., word + 2, word + 2].
+        mean does not. With `special` what the tokenizer added stands before and after the words,
+        one place each, as in `kinds(special=True)`; a tokenizer may add nothing.
         """
         values = all_pairs(values)
         if (seq := len(self.sentence.tokens)) != values.shape[-1]:
             raise ValueError(
                 f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}"
             )
-        places = [[0], *self.tokens, [values.shape[-1] - 1]] if special else self.tokens
-        member = np.zeros((len(places), values.shape[-1]))
+        before, after = self.added if special else ([], [])
+        places = [place for place in [before, *self.tokens, after] if place]
+        member = np.zeros((len(places), seq))
         for word, positions in enumerate(places):
             member[word, positions] = 1 / len(positions) if mean else 1
         return member @ values @ member.T
 
-    def kinds(self) -> dict[str, np.ndarray]:
-        """Masks [word + 2] of bool that fit `matrix(..., special=True)`, from "all words" to "[CLS]" and "[SEP]".
+    def kinds(self, *, special: bool = True) -> dict[str, np.ndarray]:
+        """Masks of bool that fit `matrix(..., special=special)`, from "all words" to "[CLS]" and "[SEP]".
 
-        Function words are the closed classes of Universal Dependencies, or, without `pos`, words of
-        a list (English). The first and last token are called "[CLS]" and "[SEP]", whatever the
-        model calls them.
+        Function words are the closed classes of Universal Dependencies or, without `pos`, words of
+        an English list; in another script there are no content and function words then. What the
+        tokenizer puts first and last is called "[CLS]" and "[SEP]", whatever the model calls it,
+        and is not there for a tokenizer that adds nothing.
         """
         words, mark = self.words, self.punctuation
         last = max(np.flatnonzero(~mark), default=-1)  # no letter or digit comes after it
         final = np.arange(len(words)) > last
-        comma, stop = (
-            np.array([word == sign for word in words], dtype=bool) for sign in (",", ".")
+        comma, stop, quotation = (
+            np.array([word in signs for word in words], dtype=bool)
+            for signs in (COMMA, STOP, QUOTATION)
         )
-        quotation = np.array([word in QUOTATION for word in words], dtype=bool)
-        closed = (
-            [p in CLOSED for p in self.pos]
-            if self.pos
-            else [word.lower() in FUNCTION for word in words]
-        )
-        function = np.array(closed, dtype=bool) & ~mark
-        masks = {
-            "all words": np.ones(len(words), dtype=bool),
-            "content word": ~mark & ~function,
-            "function word": function,
+        masks = {"all words": np.ones(len(words), dtype=bool)}
+        letters = [letter for letter in "".join(words) if letter.isalpha()]
+        if self.pos or not letters or any(map(str.isascii, letters)):
+            closed = [p in CLOSED for p in self.pos or ()]
+            listed = [word.lower() in FUNCTION for word in words]
+            function = np.array(closed or listed, dtype=bool) & ~mark
+            masks |= {"content word": ~mark & ~function, "function word": function}
+        masks |= {
             "comma": comma,
             "full stop inside": stop & ~final,
             "full stop at the end": stop & final,
             "quotation mark": quotation,
             "other mark": mark & ~comma & ~stop & ~quotation,
         }
-        padded = {kind: np.pad(mask, 1) for kind, mask in masks.items()}
-        place = np.arange(len(words) + 2)
-        return padded | {"[CLS]": place == 0, "[SEP]": place == len(words) + 1}
+        if not special:
+            return masks
+        before, after = (int(bool(tokens)) for tokens in self.added)
+        padded = {kind: np.pad(mask, (before, after)) for kind, mask in masks.items()}
+        place = np.arange(before + len(words) + after)
+        if before:
+            padded["[CLS]"] = place == 0
+        if after:
+            padded["[SEP]"] = place == place[-1]
+        return padded
 
     def phrases(self) -> list[list[int]]:
         """Word numbers of each run of two or more content words that has no word of a name: the control of names."""
-        free = self.kinds()["content word"][1:-1].copy()
+        free = self.kinds(special=False).get("content word", np.zeros(len(self.words), dtype=bool))
         free[[word for span in self.spans for word in span]] = False
         runs = np.split(np.arange(len(free)), np.flatnonzero(np.diff(free.astype(int))) + 1)
         return [run.tolist() for run in runs if len(run) > 1 and free[run[0]]]
@@ -105,8 +123,7 @@ class MarkedSentence:
 def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """Encode a sentence whose names are written as [words|type].
 
-    Raises `ValueError` for a bracket that is not part of such a mark, and for a tokenizer that does
-    not know words.
+    A bracket of the text itself is written \\[ or \\]. Raises `ValueError` for one that is neither.
 
     >>> from helpers import load_bert
     >>> marked = mark_sentence("[Ada Lovelace|person] wrote.", load_bert()[1])
@@ -115,13 +132,20 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """
     if not isinstance(line, str):
         raise ValueError(f"expected a sentence as a str, got {type(line).__name__}")
+    for written, sign in ESCAPED.items():
+        line = line.replace(written, sign)
     parts = SPAN.split(line)  # plain, words, type, plain, words, type, ..., plain
     text, names = parts[0], []
     for words, kind, plain in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         names.append((len(text), len(text) + len(words), kind))
         text += words + plain
     if "[" in text or "]" in text:
-        raise ValueError(f"expected every entity marked as [words|type], got {line!r}")
+        raise ValueError(
+            f"expected every entity marked as [words|type], got {line!r}; a bracket of the text "
+            r"itself is written \[ or \]"
+        )
+    for written, sign in ESCAPED.items():
+        text = text.replace(sign, written[1])
     return annotated(text, names, None, register, tokenizer)
 
 
@@ -152,19 +176,23 @@ def annotated(
     pos: Sequence[Annotation] | None,
     register: str,
     tokenizer,
+    known: Sequence[Place] = (),
 ) -> MarkedSentence:
-    """The sentence with what is known of its characters: which are a name, and of which part of speech they are."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(
-            f"expected a tokenizer that knows the word of each token (word_ids), got {type(tokenizer).__name__}; those "
-            "of characters (CANINE) or bytes (ByT5) do not, and serve encode(tokenizer, text) only"
-        )
-    encoding = tokenizer(text)
+    """The sentence with what is known of its characters: which are a name, and of which part of speech they are.
+
+    `known` are places of words, which tell where words end in a script without spaces.
+    """
+    places = words_of(text)
+    for start, end in known:
+        if regex.search(f"[{UNSPACED}]", text[start:end]):
+            places = [place for place in places if not start <= place[0] < end] + [(start, end)]
+    sentence = encode(tokenizer, text, words=sorted(places))
     tokens: dict[int, list[int]] = {}
-    for position, word in enumerate(encoding.word_ids()):
-        if word is not None:
-            tokens.setdefault(word, []).append(position)
-    places = [tuple(encoding.word_to_chars(word)) for word in tokens]
+    for position, number in enumerate(sentence.words):
+        if number is not None:
+            tokens.setdefault(number, []).append(position)
+    held = [[sentence.places[token] for token in word] for word in tokens.values()]
+    places = [(min(word)[0], max(end for _, end in word)) for word in held]
 
     def between(start: int, end: int) -> list[int]:
         return [word for word, (first, stop) in enumerate(places) if first < end and start < stop]
@@ -172,13 +200,9 @@ def annotated(
     parts = None
     if pos is not None:
         parts = ["X"] * len(places)
-        for start, end, kind in reversed(
-            pos
-        ):  # where one word of the tokenizer holds several, the first one counts
+        for start, end, kind in reversed(pos):  # of several in one word the first one counts
             for word in between(start, end):
                 parts[word] = kind
-    words = [text[first:stop].strip() for first, stop in places]
+    words = [text[first:stop] for first, stop in places]
     spans, types = [between(start, end) for start, end, _ in names], [kind for *_, kind in names]
-    return MarkedSentence(
-        encode(tokenizer, text), words, list(tokens.values()), spans, types, register, parts
-    )
+    return MarkedSentence(sentence, words, list(tokens.values()), spans, types, register, parts)
