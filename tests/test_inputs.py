@@ -10,7 +10,6 @@ import torch
 from conftest import snapshot, tiny_bert
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import CanineTokenizer
 
 from helpers import (
     LayerJacobian,
@@ -423,11 +422,7 @@ BAD = [
     ),
     # statistics
     (lambda t: mark_sentence(7, t), "expected a sentence as a str, got int"),
-    (
-        lambda t: mark_sentence("A text.", CanineTokenizer()),
-        "knows the word of each token .*, got CanineTokenizer",
-    ),
-    (lambda t: mark_sentence("A text.", MODEL), "knows the word of each token .*, got BertModel"),
+    (lambda t: mark_sentence("A text.", MODEL), "expected a tokenizer, got BertModel"),
     (
         lambda t: mark_sentence("A text.", t).matrix(np.ones((3, 3))),
         r"the sentence's 5 tokens, got \[3, 3\]",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from transformers import CamembertTokenizer, XLMRobertaTokenizer
+from transformers import CamembertTokenizer, CanineTokenizer, XLMRobertaTokenizer
 
 from helpers.statistics import mark_sentence, read_sentences, shuffled
 
@@ -293,3 +293,9 @@ def test_brackets_of_the_text_are_escaped(minilm):
     assert [marked.words[word] for word in marked.spans[0]] == ["Ada", "[", "L", ".", "]"]
     with pytest.raises(ValueError, match=r"got 'As shown \[12\].'; a bracket .* is written \\\["):
         mark_sentence("As shown [12].", minilm[1])
+
+
+def test_a_tokenizer_of_characters_knows_words_too():
+    marked = mark_sentence("[Ada|person] wrote, twice.", CanineTokenizer())
+    assert marked.words == ["Ada", "wrote", ",", "twice", "."] and marked.spans == [[0]]
+    assert "".join(marked.sentence.tokens[at] for at in marked.tokens[0]).replace("##", "") == "Ada"
