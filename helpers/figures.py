@@ -19,6 +19,10 @@ from .values import numbers
 
 INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
 COLOURS = "viridis"  # readable with any common colour vision
+RAMP = {  # one hue; what is weak comes close to the paper, in a light theme and in a dark one
+    "light": ["f8f4ee", "fde6d2", "fbc79d", "f39c62", "de6a34", "b2420f", "77290a"],
+    "dark": ["242125", "40291f", "6b3720", "a04c22", "da6d34", "f9a06a", "ffdabb"],
+}
 ROOT = Path(__file__).resolve().parents[1]
 
 

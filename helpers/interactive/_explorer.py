@@ -108,15 +108,20 @@ class Explorer(anywidget.AnyWidget):
     def _message(self, _widget, content: dict, _buffers) -> None:
         if content["wanted"] == "stop":
             self._stop = True
+        elif content["wanted"] == "again":
+            self._ask()
         else:
             self.send({"page": self.view().page})
 
     def _note(self, change) -> None:
         asks = (*NUMBERS, "direction")
         if change.name == "selected" or any(change.old[n] != change.new[n] for n in asks):
-            self._asked += 1
-            if not self._closed:
-                self._wanted.put(self._asked)
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asked += 1
+        if not self._closed:
+            self._wanted.put(self._asked)
 
     def _work(self) -> None:
         for number in iter(self._wanted.get, None):
@@ -179,9 +184,11 @@ class Explorer(anywidget.AnyWidget):
         state = view(
             first, second=second[0] if second else None, title=settings["text"], **start
         ).state
-        self.data = state["data"] | {"of": self._key, "call": "explorer(model, tokenizer"}
-        self.second = state["second"] | {"of": self._key}
-        self.selected = ("all" if through else start["layer"], *state["selected"][1:])
+        layer = "all" if through else start["layer"]
+        with self.hold_sync():  # or the browser shows an old choice in a new sentence
+            self.data = state["data"] | {"of": self._key, "call": "explorer(model, tokenizer"}
+            self.second = state["second"] | {"of": self._key}
+            self.selected = (layer, *state["selected"][1:])
 
     def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
         """From the embeddings to the last layer: sampled at once, then exactly for the selected word."""

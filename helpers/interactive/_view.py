@@ -1,4 +1,4 @@
-"""An influence to touch: hover, click, see where it goes, by layer, path and head; html alone, without a kernel.
+"""An influence to touch: hover, click, see where it goes; html alone, without a kernel.
 
 Python puts the numbers into a page; `view.js` draws them, and whatever is selected or coloured
 happens there.
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,20 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..figures import RAMP
 from ..result import Influence
 from ..words import MARKS
 
 HERE = Path(__file__).parent
-MAX_TOKENS = 64  # what a picture can label
+MAX_TOKENS = 512  # in a page, which shows 64 at a time
+SOURCE = "BERT anatomy"  # in the caption of a page that is sent on
 SPECIAL = re.compile(r"^(\[(CLS|SEP|PAD|MASK)\]|</?s>|<pad>|<mask>)$")
 SWITCHES: dict[str, tuple] = {  # what each may be, the default first
     "direction": ("sends", "receives"),  # what is asked of the selected word
-    "drawing": ("map", "lines"),
+    "drawing": ("arcs", "map", "lines"),
     "own": (False, True),  # show each position's influence on itself
     "special": (True, False),  # show [CLS], [SEP] and their like
     "log": (True, False),  # logarithmic colours
     "words": (False, True),  # join word pieces; the squared norms of their blocks add up
-    "difference": (True, False),  # colours show the second relative to the first
+    "difference": (True, False),  # show what changes in the second
 }
 
 
@@ -53,7 +56,8 @@ class View:
 
     def _repr_html_(self) -> str:
         style = 'style="width: 100%; height: 40em; border: 0" title="Influence of words on words"'
-        return f'<iframe {style} srcdoc="{html.escape(self.page)}">Run all cells to see the view.</iframe>'
+        page = html.escape(self.page)
+        return f'<iframe {style} srcdoc="{page}">Run all cells to see the view.</iframe>'
 
     def __repr__(self) -> str:
         return "View (run this cell to see it)"
@@ -67,19 +71,24 @@ def view(
     heads: Sequence[Any] | None = None,
     through: Influence | None = None,
     second: Influence | None = None,
+    names: Sequence[str] = ("the first", "the second"),
+    layers: Sequence[str] | None = None,
+    label: str = "",
     title: str = "",
     layer: int | str = 0,
     target: int | None = None,
     source: int | None = None,
     **switches: bool | str,
 ) -> View:
-    """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`, 64 at most.
+    """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`.
 
     `paths` and `heads` have a member per layer, `LayerJacobian.paths()` and `.heads()`. The last
     layer of `through`, a `downstream_influence`, is shown beside the single ones. `second` is the
-    influence in another sentence or another model, shown relative to the first on aligned words.
-    `layer` (or "all", for `through`), `source` (default: the first word) and `target` (default:
-    what that sends most to) are selected at first; `switches` are those of `SWITCHES`.
+    influence in another sentence or another model, shown on aligned words and, if it has other
+    layers, at the same depth; `names` are what the two are called. `layers` names the layers, and
+    `label` says what the numbers of an array are. `layer` (or "all", for `through`), `source`
+    (default: the first word) and `target` (default: what that sends most to) are selected at
+    first; `switches` are those of `SWITCHES`. Of a long text 64 tokens are shown at a time.
 
     Positions that were not measured are grey. Raises `ValueError` for values that do not fit the
     tokens or are no squared norms, and for a selection or a switch that is not there.
@@ -91,72 +100,81 @@ def view(
     for name, value in switches.items():
         if value not in SWITCHES.get(name, ()):
             raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
-    values, stderr, tokens, layers = _measured(influence, tokens)
+    values, stderr, tokens, found = _measured(influence, tokens)
+    if layers is None:
+        layers = found
+    if {len(part) for part in (paths, heads, layers) if part is not None} - {len(found)}:
+        raise ValueError(
+            f"expected paths, heads and layers with a member for each of {len(found)} layers"
+        )
     special = [i for i, token in enumerate(tokens) if SPECIAL.match(token)]
-    data: dict[str, Any] = {
+    given = {"paths": paths, "heads": heads, "through": through, "second": second}
+    call = ["view(influence", *(f"{name}={name}" for name in given if given[name] is not None)]
+    if title:
+        call.append(f"title={title!r}")
+    data = {
         "of": "",
         "title": title,
-        "call": "view(influence",
+        "call": ", ".join(call),
         "tokens": tokens,
         "words": _words(tokens),
-    }
-    data |= {
         "special": special,
-        "layers": layers,
+        "layers": list(layers),
         "values": encoded(values),
         "stderr": encoded(stderr),
-    }
-    if {len(part) for part in (paths, heads) if part is not None} - {len(layers)}:
-        raise ValueError(f"expected paths and heads with a member for each of {len(layers)} layers")
-    nothing = [None] * len(layers)
+        "label": label,
+        "ramp": RAMP,
+    } | _origin(influence)
+    nothing = [None] * len(found)
     reasons = map(reason, nothing if paths is None else paths, nothing if heads is None else heads)
     matrices: dict[int | str, np.ndarray] = dict(enumerate(values))
     whole: dict[str, Any] = {}
     if through is not None:
-        found, errors, *_ = _measured(through, None)
-        matrices["all"] = found[-1]
-        whole = {
-            "of": "",
-            "values": encoded(found[-1]),
-            "stderr": encoded(errors if errors is None else errors[-1]),
-        }
+        last, errors, *_ = _measured(through, None)
+        matrices["all"] = last[-1]
+        error = encoded(errors if errors is None else errors[-1])
+        whole = {"of": "", "values": encoded(last[-1]), "stderr": error}
     if layer not in matrices:
         raise ValueError(
             f"expected one of the layers {list(matrices)}, got {layer!r}; 'all' needs `through`"
         )
     settings = {name: choices[0] for name, choices in SWITCHES.items()} | switches
-    start = {
-        "settings": settings,
-        "selected": [layer, *_chosen(matrices[layer], special, target, source)],
-    }
-    parts = {
-        "data": data,
-        "through": whole,
-        "why": {"of": "", "layers": {str(i): r for i, r in enumerate(reasons)}},
-    }
-    parts["second"] = {} if second is None else _compared(values, tokens, *_measured(second, None))
+    receives = settings["direction"] == "receives"
+    chosen = _chosen(matrices[layer], special, target, source, receives)
+    start = {"settings": settings, "selected": [layer, *chosen]}
+    why = {"of": "", "layers": {str(i): r for i, r in enumerate(reasons)}}
+    compared: dict[str, Any] = {}
+    if second is not None:
+        others, _, theirs, _ = _measured(second, None)
+        compared = _compared(values, tokens, others, theirs, names)
+    parts = {"data": data, "through": whole, "why": why, "second": compared}
     return View({"live": False, "status": {"state": "ready"}, "initial": start} | start | parts)
 
 
-def save_page(influence: Influence | View, path: str | Path) -> Path:
-    """Write an influence, or what `view` returned, as one html file that needs no network; returns its path."""
+def save_page(influence: Any, path: str | Path) -> Path:
+    """Write an influence, a view or an explorer as one html file without a network; its path."""
     path = Path(path)
-    path.write_text((influence if isinstance(influence, View) else view(influence)).page, "utf-8")
+    shown = influence if isinstance(influence, View) else influence.view()
+    path.write_text(shown.page, "utf-8")
     return path
 
 
 def align(first: Sequence[str], second: Sequence[str]) -> dict[int, int]:
-    """Positions of `first` and their partners in `second`: equal tokens, then replaced ones in their order.
+    """Positions of `first` and their partners in `second`: equal tokens, then replaced ones.
 
     >>> align(["a", "b", "c"], ["a", "x", "y", "c"])
     {0: 0, 1: 1, 2: 3}
     """
-    blocks = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
-    return {
-        a: b
-        for _, *ends in blocks
-        for a, b in zip(range(*ends[:2]), range(*ends[2:]), strict=False)
-    }
+    return {a: b for a, b in _columns(first, second) if a is not None and b is not None}
+
+
+def _columns(first: Sequence[str], second: Sequence[str]) -> list[tuple]:
+    """The positions of both side by side, None where one of them has nothing."""
+    columns: list[tuple] = []
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    for _, start, end, other_start, other_end in matcher.get_opcodes():
+        columns += zip_longest(range(start, end), range(other_start, other_end))
+    return columns
 
 
 def reason(paths: Mapping[str, Any] | None, heads: Any | None) -> dict[str, Any]:
@@ -176,17 +194,16 @@ def encoded(values: Any) -> str | None:
     )
 
 
-def check_length(tokens: Sequence[str]) -> None:
-    if not 1 <= len(tokens) <= MAX_TOKENS:
-        raise ValueError(
-            f"{len(tokens)} tokens; the view labels 1 to {MAX_TOKENS}. Shorten it, or use layer_influence."
-        )
+def check_length(tokens: Sequence[str], most: int = 64) -> None:
+    if not 1 <= len(tokens) <= most:
+        told = f"{len(tokens)} tokens; the view labels 1 to {most}. "
+        raise ValueError(told + "Shorten it, or use layer_influence.")
 
 
 def _measured(
     influence: Any, tokens: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray | None, list, list]:
-    """Values and standard errors [layer, seq, seq], NaN where nothing was measured; tokens; names of the layers."""
+    """Values and errors [layer, seq, seq], NaN where nothing was measured; tokens; layer names."""
     if not isinstance(influence, Influence):
         if tokens is None:
             raise ValueError(
@@ -194,15 +211,14 @@ def _measured(
             )
         every, names = list(range(len(tokens))), [f"layer.{n}" for n in range(len(influence))]
         influence = Influence(torch.as_tensor(influence), None, names, every, every, list(tokens))
-    check_length(influence.tokens)
+    check_length(influence.tokens, MAX_TOKENS)
     places = [list(range(len(influence.sites))), influence.targets, influence.sources]
     if list(influence.values.shape) != (expected := [len(axis) for axis in places]):
+        shape = list(influence.values.shape)
+        raise ValueError(f"expected values [layer, target, source] of {expected}, got {shape}")
+    if named := [place for axis in places for place in axis if isinstance(place, str)]:
         raise ValueError(
-            f"expected values [layer, target, source] of {expected}, got {list(influence.values.shape)}"
-        )
-    if any(isinstance(place, str) for axis in places for place in axis):
-        raise ValueError(
-            f"expected positions as targets and sources, got {[*influence.targets, *influence.sources][:4]}; "
+            f"expected positions as targets and sources, got {named[:4]}; "
             "heatmap and .to_frame() show what has none"
         )
     values, stderr = np.full((2, len(places[0]), *[len(influence.tokens)] * 2), np.nan, np.float32)
@@ -211,79 +227,84 @@ def _measured(
         stderr[np.ix_(*places)] = influence.stderr.float().cpu()
     if np.isinf(values).any() or (values < 0).any():
         raise ValueError(
-            "expected squared norms, finite and not negative; use .abs() or .square() on other values"
+            "expected squared norms, finite and not negative; use .abs() or .square() on others"
         )
     names = [re.sub(r"^.*\.(\d+)$", r"layer \1", site) for site in influence.sites]
     return values, None if influence.stderr is None else stderr, influence.tokens, names
 
 
+def _origin(influence: Any) -> dict[str, Any]:
+    """Where the numbers come from, as far as the influence knows it."""
+    known = {name: getattr(influence, name, "") for name in ("model", "method", "text", "versions")}
+    return known | {"hidden": getattr(influence, "hidden", None), "source": SOURCE}
+
+
 def _chosen(
-    matrix: np.ndarray, special: list[int], target: int | None, source: int | None
-) -> tuple[int, int]:
-    """The target and the source that are selected: as given, else the first word and what it sends most to."""
+    matrix: np.ndarray,
+    special: list[int],
+    target: int | None,
+    source: int | None,
+    receives: bool,
+) -> list[int]:
+    """The target and the source: as given, else the first word and its strongest partner."""
     for position in (target, source):
         if position is not None and position not in range(len(matrix)):
             raise ValueError(
                 f"expected a position of the sentence, 0 to {len(matrix) - 1}, got {position!r}"
             )
-    if source is None:
-        words = (
-            i
-            for i, column in enumerate(matrix.T)
-            if i not in special and not np.isnan(column).all()
-        )
-        source = next(words, 0)
-    others = np.where(
-        np.arange(len(matrix)) == source, -1, np.nan_to_num(matrix[:, source], nan=-1)
-    )
-    return int(others.argmax()) if target is None else target, source
+    word, partner = (target, source) if receives else (source, target)
+    lists = matrix if receives else matrix.T  # a row for each position that can be chosen
+    if word is None:
+        measured = ~np.isnan(lists).all(1)
+        word = next((i for i in range(len(matrix)) if i not in special and measured[i]), 0)
+    if partner is None:
+        others = np.nan_to_num(lists[word], nan=-1)
+        others[word] = -1
+        partner = int(others.argmax()) if len(others) > 1 else word
+    return [word, partner] if receives else [partner, word]
 
 
 def _compared(
     values: np.ndarray,
     tokens: list[str],
     others: np.ndarray,
-    _stderr,
     second: list[str],
-    layers: list,
-) -> dict:
-    """The second one's numbers at the places of the first one's tokens, and in words how the two are related."""
-    if len(layers) != len(values):
-        raise ValueError(
-            f"expected a second influence with {len(values)} layers, got {len(layers)}"
-        )
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """The second one's numbers at the places of the first one's tokens; how the two are related."""
+    columns = _columns(tokens, second)
     partners = align(tokens, second)
-    equal = [
-        tokens[a]
-        for a, b in partners.items()
-        if tokens[a] == second[b] and not SPECIAL.match(tokens[a])
-    ]
+    pairs = [(tokens[a], second[b]) for a, b in partners.items()]
+    equal = [first for first, other in pairs if first == other and not SPECIAL.match(first)]
     if not re.search(r"\w", "".join(equal)):
-        return {
-            "of": "",
-            "note": "The second shares no word with the first: there is nothing to compare.",
-        }
-    found, every = np.full_like(values, np.nan), range(len(values))
+        note = "The second shares no word with the first: there is nothing to compare."
+        return {"of": "", "note": note}
+    depth = len(values)
+    same_depth = [-(-(n + 1) * len(others) // depth) - 1 for n in range(depth)]
     places, theirs = list(partners), list(partners.values())
-    found[np.ix_(every, places, places)] = others[np.ix_(every, theirs, theirs)]
-    told = [
-        f"'{tokens[a]}' / '{second[b]}'" for a, b in partners.items() if tokens[a] != second[b]
-    ][:5]
-    note = "Compared with a second one on aligned words; different: " + (
-        ", ".join(told) or "only what is added or left out"
-    )
+    found = np.full_like(values, np.nan)
+    found[np.ix_(range(depth), places, places)] = others[np.ix_(same_depth, theirs, theirs)]
+    told = [f"'{first}' / '{other}'" for first, other in pairs if first != other][:5]
+    note = "Compared with a second one on aligned words; different: "
+    note += ", ".join(told) or "only what is added or left out"
     if tokens == second:
-        same = np.allclose(values, others, rtol=1e-3, equal_nan=True)
-        note = (
-            "The second is the same: every ratio is 1"
-            if same
-            else "The second is the same sentence, with other numbers"
-        )
-    return {"of": "", "note": note + ".", "values": encoded(found)}
+        same = len(others) == depth and np.allclose(values, others, rtol=1e-3, equal_nan=True)
+        note = "The second is the same"
+        note += ": every ratio is 1" if same else " sentence, with other numbers"
+    if len(others) != depth:
+        note += f"; its {len(others)} layers stand at the same depth beside these {depth}"
+    return {
+        "of": "",
+        "note": note + ".",
+        "values": encoded(found),
+        "tokens": second,
+        "columns": columns,
+        "names": list(names),
+    }
 
 
 def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Words with the positions of their pieces; models mark either the pieces inside a word or the first of a word."""
+    """Words and the positions of their pieces; models mark pieces inside a word, or its first."""
     first_is_marked = any(token.startswith(("Ġ", "▁")) for token in tokens)
     words: list[tuple[str, list[int]]] = []
     for position, token in enumerate(tokens):
