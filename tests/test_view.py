@@ -9,9 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import tiny_bert
 
-from helpers import downstream_influence, encode, layer_influence, layer_stack, save_page, view
+from helpers import (
+    Influence,
+    downstream_influence,
+    encode,
+    layer_influence,
+    layer_stack,
+    save_page,
+    view,
+)
 from helpers.interactive._view import align
 
 RNG = np.random.default_rng(0)
@@ -130,6 +139,46 @@ def test_first_selection(influence):
     assert view(influence, through=influence, layer="all").state["selected"][0] == "all"
 
 
+def test_receives_begins_at_the_first_word_too():
+    values = np.zeros((1, 4, 4))
+    values[0, 1] = 0, 9, 5, 7
+    values[0, 2, 1] = 8
+    tokens = ["[CLS]", "a", "b", "[SEP]"]
+    assert view(values, tokens, direction="receives").state["selected"] == [0, 1, 3]
+    assert view(values, tokens, direction="receives", target=2).state["selected"] == [0, 2, 1]
+    assert view(values, tokens).state["selected"] == [0, 2, 1]
+
+
+def test_more_layers_stand_beside_fewer_at_the_same_depth():
+    three, six = (np.arange(1, n + 1).reshape(n, 1, 1) * np.ones((n, 2, 2), "f") for n in (3, 6))
+    tokens, places = ["a", "b"], [0, 1]
+
+    def of(values):
+        names = [f"layer.{n}" for n in range(len(values))]
+        return Influence(torch.tensor(values), None, names, places, places, tokens, "")
+
+    for first, second, expected in ((six, three, [1, 1, 2, 2, 3, 3]), (three, six, [2, 4, 6])):
+        found = view(of(first), second=of(second), names=("large", "small")).state["second"]
+        values = decoded(found["values"], first.shape)
+        assert values[:, 0, 1].tolist() == expected
+        assert f"its {len(second)} layers stand at the same depth" in found["note"]
+        assert found["names"] == ["large", "small"]
+
+
+def test_every_token_of_both_has_its_column(model, minilm, influence):
+    other = layer_influence(model, encode(minilm[1], "Hello green world."), progress=quiet)
+    found = view(influence, second=other).state["second"]
+    first = [a for a, _ in found["columns"] if a is not None]
+    second = [b for _, b in found["columns"] if b is not None]
+    assert first == list(range(8)) and second == list(range(len(other.tokens)))
+    assert found["tokens"] == other.tokens
+
+
+def test_an_array_says_what_it_is():
+    data = view(A, ["a"], label="attention", layers=["early"]).state["data"]
+    assert data["label"] == "attention" and data["layers"] == ["early"] and data["hidden"] is None
+
+
 def test_words_are_joined_from_their_pieces():
     def words(*tokens):
         return view(np.ones((1, len(tokens), len(tokens))), tokens).state["data"]["words"]
@@ -188,14 +237,14 @@ A, AB = np.ones((1, 1, 1)), ["a", "b"]
         (lambda i: view(A, AB), r"of \[1, 2, 2\], got \[1, 1, 1\]"),
         (lambda i: view(-A, ["a"]), "not negative"),
         (lambda i: view(A * np.inf, ["a"]), "finite"),
-        (lambda i: view(np.ones((1, 65, 65)), ["a"] * 65), "65 tokens; the view labels 1 to 64"),
+        (lambda i: view(np.ones((1, 513, 513)), ["a"] * 513), "513 tokens; .* labels 1 to 512"),
         (lambda i: view(i, layer=7), r"expected one of the layers \[0, 1\], got 7"),
         (lambda i: view(i, layer="all"), "'all' needs `through`"),
         (lambda i: view(i, source=8), "0 to 7, got 8"),
         (lambda i: view(i, target=-1), "0 to 7, got -1"),
         (lambda i: view(i, direction="up"), "direction=.up"),
         (lambda i: view(i, heads=np.ones((3, 2, 8, 8))), "a member for each of 2 layers"),
-        (lambda i: view(A, ["a"], second=i), "expected a second influence with 1 layers, got 2"),
+        (lambda i: view(i, layers=["one"]), "a member for each of 2 layers"),
     ],
 )
 def test_refusals(influence, call, told):
