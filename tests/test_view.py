@@ -155,7 +155,7 @@ def test_more_layers_stand_beside_fewer_at_the_same_depth():
 
     def of(values):
         names = [f"layer.{n}" for n in range(len(values))]
-        return Influence(torch.tensor(values), None, names, places, places, tokens, "")
+        return Influence(torch.tensor(values), None, names, places, places, tokens)
 
     for first, second, expected in ((six, three, [1, 1, 2, 2, 3, 3]), (three, six, [2, 4, 6])):
         found = view(of(first), second=of(second), names=("large", "small")).state["second"]

@@ -83,7 +83,7 @@ def layer_influence(
         values, stderr = _layers_by_noise(model, inputs, stack, each, columns, how, progress)
     names = [stack.names[number] for number in numbers]
     told = how.told(stack.states[0].shape[1])
-    return _found(model, inputs, stack, values, stderr, names, None, columns, **told)
+    return _found(model, inputs, stack, values, stderr, names, None, columns, covariance, **told)
 
 
 def downstream_influence(
@@ -145,7 +145,8 @@ def downstream_influence(
     numbers = range(first, len(stack.layers))
     values, stderr = sweep(stack, numbers, columns, how, progress, covariance=covariance)
     told = {"inject": inject} | how.told(stack.states[0].shape[1])
-    return _found(model, inputs, stack, values, stderr, stack.names[first:], None, columns, **told)
+    names = stack.names[first:]
+    return _found(model, inputs, stack, values, stderr, names, None, columns, covariance, **told)
 
 
 def upstream_influence(
@@ -207,7 +208,7 @@ def upstream_influence(
     told = {"observe": name} | how.told(size)
     labels = [name] if start else rows
     sites = stack.names[: last + 1]
-    return _found(model, inputs, stack, values, stderr, sites, labels, None, **told)
+    return _found(model, inputs, stack, values, stderr, sites, labels, None, covariance, **told)
 
 
 def _found(
@@ -219,9 +220,12 @@ def _found(
     sites: list[str],
     targets: list | None,
     sources: list | None,
+    covariance: Tensor | None,
     **told: Any,
 ) -> Influence:
     every = list(range(len(stack.tokens)))
+    if covariance is None:  # as many directions: influence / hidden is of a push of 1
+        told["hidden"] = stack.states[0].shape[1]
     how = how_it_came(model, inputs, stack.tokens, **told)
     return Influence(values, stderr, sites, targets or every, sources or every, stack.tokens, how)
 

@@ -235,8 +235,19 @@ def _measured(
 
 def _origin(influence: Any) -> dict[str, Any]:
     """Where the numbers come from, as far as the influence knows it."""
-    known = {name: getattr(influence, name, "") for name in ("model", "method", "text", "versions")}
-    return known | {"hidden": getattr(influence, "hidden", None), "source": SOURCE}
+    how = getattr(influence, "how", {})
+    method = how.get("method", "")
+    if how.get("samples"):
+        method += f", {how['samples']} samples"
+    versions = [f"{name} {how[name]}" for name in ("torch", "transformers") if name in how]
+    return {
+        "model": how.get("model", "").removesuffix("/model"),
+        "text": how.get("text", ""),
+        "method": method,
+        "versions": ", ".join(versions),
+        "hidden": how.get("hidden"),
+        "source": SOURCE,
+    }
 
 
 def _chosen(

@@ -865,7 +865,7 @@ function makeMap(ui) {
   at.map.style.setProperty("--count", n);
   at.map.classList.toggle("bv-many", n > 20);
   ui.cells = Array.from({ length: n * n }, (_, i) => make("div", { class: "bv-cell",
-    role: "gridcell", "data-cell": i, "data-key": `cell ${i}`,
+    role: "gridcell", tabindex: -1, "data-cell": i, "data-key": `cell ${i}`,
     style: `grid-area: ${Math.floor(i / n) + 2} / ${i % n + 2}` }));
   at.map.replaceChildren(row(...words.map((_, s) => label(s, "top", `1 / ${s + 2}`))),
     ...words.map((_, t) => row(label(t, "side", `${t + 2} / 1`), ...ui.cells.slice(t * n,
@@ -893,36 +893,45 @@ function drawMap(ui) {
     : `${word + 2} / 2 / ${word + 3} / ${n + 2}`;
 }
 
+/** The words on both sides of the lines. @param {Ui} ui */
+function makeLines(ui) {
+  const { words, at } = ui, step = words.length > 32 ? 16 : 24;
+  const left = Math.min(Math.max(...words.map(({ text }) => text.length)), 26) * 8 + 24;
+  const width = 2 * left + 190, y = i => 34 + step * i, right = width - left;
+  const low = n => String(n || "").replace(/\d/g, digit => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]);
+  const short = text => text.length > 26 ? `${text.slice(0, 25)}…` : text;
+  const label = (i, side, x, anchor) => make("text", { x, y: y(i) + 4, "text-anchor": anchor,
+    "data-word": i, "data-side": side }, make("title", {}, words[i].text),
+  short(words[i].text) + low(words[i].nth));
+  const head = (x, anchor, text) => make("text", { x, y: 12, "text-anchor": anchor,
+    class: "bv-tick" }, text);
+  ui.curve = (t, s) => `M${left + 8},${y(s)} C${width / 2},${y(s)} ${width / 2},${y(t)} ${
+    right - 8},${y(t)}`;
+  at.lines.setAttribute("viewBox", `0 0 ${width} ${40 + step * words.length}`);
+  at.lines.style.maxWidth = `${Math.max(width, 460)}px`;
+  at.lines.replaceChildren(make("g"), head(left, "end", "sends"), head(right, "start", "receives"),
+    ...words.flatMap((_, i) => [label(i, "sends", left, "end"),
+      label(i, "receives", right, "start")]));
+}
+
 /** The chosen word's lines, and the strongest others faint. @param {Ui} ui */
 function drawLines(ui) {
-  const { shown, word, sends } = now(ui), { words, at, comparing } = ui, n = words.length;
-  const step = n > 32 ? 16 : 24, change = comparing && shown.other;
-  const long = Math.min(Math.max(...words.map(({ text }) => text.length)), 26) * 8 + 24;
-  const y = i => 34 + step * i, width = 2 * long + 190, [left, right] = [long, width - long];
+  const { shown, word, sends } = now(ui), { at, words } = ui, change = ui.comparing && shown.other;
   const size = (t, s, value) => change ? Math.min(Math.abs(Math.log2(shown.other[t][s] / value))
-    / ui.spread.end, 1) : Math.sqrt(value / ui.scale.high);
-  const all = shown.values.flatMap((row, t) => row.map((value, s) => ({ t, s, value,
+    / ui.spread.end, 1) : Math.sqrt(value);
+  const all = shown.values.flatMap((row, t) => row.map((value, s) => ({ t, s,
     size: size(t, s, value) }))).filter(one => one.t !== one.s && one.size > 0)
     .sort((a, b) => b.size - a.size);
-  const top = all[0]?.size || 1, mine = all.filter(({ t, s }) => (sends ? s : t) === word);
-  const others = all.filter(({ t, s }) => (sends ? s : t) !== word).slice(0, 12);
-  const draw = ({ t, s, size: wide }, kind) => {
-    const rgb = change && shade(ui, shown, t, s);
-    return make("path", { class: kind, "data-cell": t * n + s, "stroke-width": kind === "bv-mine"
-      ? 0.5 + 9 * wide / top : 1, d: `M${left + 8},${y(s)} C${width / 2},${y(s)} ${width / 2},${
-      y(t)} ${right - 8},${y(t)}`, ...(rgb ? { style: `stroke: rgb(${rgb})` } : {}) });
-  };
-  const label = (i, x, anchor, mark) => make("text", { x, y: y(i) + 4, "text-anchor": anchor,
-    "data-word": i, class: mark ? "bv-mine" : "" }, make("title", {}, words[i].text), (words[i]
-    .text.length > 26 ? `${words[i].text.slice(0, 25)}…` : words[i].text) + String(words[i].nth
-    || "").replace(/\d/g, digit => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]));
-  at.lines.setAttribute("viewBox", `0 0 ${width} ${40 + step * n}`);
-  at.lines.style.maxWidth = `${Math.max(width, 460)}px`;
-  at.lines.replaceChildren(make("text", { x: left, y: 12, "text-anchor": "end", class: "bv-tick" },
-    "sends"), make("text", { x: right, y: 12, class: "bv-tick" }, "receives"),
-  ...others.map(one => draw(one, "bv-others")), ...mine.map(one => draw(one, "bv-mine")),
-  ...words.flatMap((_, i) => [label(i, left, "end", sends && i === word),
-    label(i, right, "start", !sends && i === word)]));
+  const mine = ({ t, s }) => (sends ? s : t) === word, top = all[0]?.size || 1;
+  const draw = ({ t, s, size: wide }, kind, width) => make("path", { class: kind,
+    "data-cell": t * words.length + s, "stroke-width": width(wide), d: ui.curve(t, s),
+    style: change ? `stroke: rgb(${shade(ui, shown, t, s)})` : "" });
+  at.lines.firstChild.replaceChildren(
+    ...all.filter(one => !mine(one)).slice(0, 12).map(one => draw(one, "bv-others", () => 1)),
+    ...all.filter(mine).map(one => draw(one, "bv-mine", wide => 0.5 + 9 * wide / top)));
+  for (const node of at.lines.querySelectorAll("text[data-side]"))
+    node.classList.toggle("bv-mine", Number(node.dataset.word) === word
+      && node.dataset.side === ui.settings.direction);
 }
 
 /** @param {Ui} ui */
@@ -1051,7 +1060,7 @@ function paint(ui, pointed = false) {
 function rebuild(ui) {
   const held = ui.root.contains(document.activeElement) && focusedKey();
   derive(ui);
-  for (const draw of [makeChips, makeTiles, makeMap, fitChips, paint]) draw(ui);
+  for (const draw of [makeChips, makeTiles, makeMap, makeLines, fitChips, paint]) draw(ui);
   if (held) ui.root.querySelector(`[data-key="${held}"]`)?.focus();
 }
 
@@ -1136,7 +1145,7 @@ function itemsOf(ui) {
   for (const area of areas) for (let walk = walker(area), node = /** @type {any} */ (area); node;
     node = walk.nextNode()) {
     const host = node.nodeType === 3 ? node.parentElement : node, look = getComputedStyle(host);
-    if (!host.checkVisibility?.() || look.opacity === "0" || host.closest("g:not(.bv-shown)")) continue;
+    if (!host.checkVisibility?.() || look.opacity === "0" || host.closest(".bv-arcs g:not(.bv-shown)")) continue;
     if (node.nodeType === 3) textOf(node, look, zero, items);
     else if (["path"].includes(host.localName)) {
       const { a, b, c, d, e, f: g } = host.getScreenCTM();
@@ -1222,7 +1231,7 @@ function press(ui, event) {
   if (!node) return;
   if (does !== "play" && ui.playing) play(ui, false);
   const { layer, t, s, sends, word: looked } = now(ui), n = ui.words.length;
-  ui.hover = {};
+  if (does !== "play") ui.hover = {};
   if (word) lock(ui, Number(word));
   if (other) select(ui, layer, ...pairOf(sends, looked, Number(other)));
   if (cell) select(ui, layer, Math.floor(cell / n), cell % n);
