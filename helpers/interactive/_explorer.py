@@ -198,6 +198,8 @@ class Explorer(anywidget.AnyWidget):
             settings["method"] == "exact",
         )
         options = self._options(settings, "jvp" if exact else settings["method"])
+        if exact:
+            options["samples"] = min(options["samples"], self._model.config.hidden_size)
         found = self._kept(downstream_influence, text, told, **options)
         values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
         self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}

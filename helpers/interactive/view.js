@@ -825,13 +825,13 @@ function makeTiles(ui) {
 
 /** @param {Ui} ui */
 function drawTrend(ui) {
-  const { panel, t, s } = now(ui), { at, panels, words, data } = ui, tiles = at.layers.children;
+  const { panel, t, s, found } = now(ui), { at, panels, words, data } = ui, tiles = at.layers.children;
   const value = panel.values[t][s], error = panel.errors?.[t][s] ?? 0;
   const share = data.label || t === s || !(value > 0) ? "" : ` · ${percent(shareOf(panel.values, t,
     s))} of what \u2068${words[t].text}\u2069 receives from others`;
   at.pair.replaceChildren(make("b", {}, written(words[s], true), " → ", written(words[t], true)),
-    make("em", {}, `${data.label || "influence"} ${digits(value)}${error > 0 ? ` ± ${digits(error)}`
-      : ""} in ${panel.name}${share}`));
+    make("em", {}, found ? `${data.label || "influence"} ${digits(value)}${error > 0
+      ? ` ± ${digits(error)}` : ""} in ${panel.name}${share}` : ""));
   [...tiles].forEach((tile, k) => {
     tile.tabIndex = tile.dataset.layer === String(panel.id) ? 0 : -1;
     tile.setAttribute("aria-pressed", tile.dataset.layer === String(panel.id));
