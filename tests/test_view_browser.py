@@ -1088,3 +1088,15 @@ def test_paths_that_take_away_are_drawn_back(pure):
     parts = [{"name": "value", "value": 3}, {"name": "key", "value": 1}]
     found = pure("stacked", [*parts, {"name": "interference", "value": -0.4}])
     assert found[2]["start"] == pytest.approx(0.9) and found[2]["size"] == pytest.approx(0.1)
+
+
+def test_the_module_is_small_and_plain():
+    lines = JS.splitlines()
+    css = (Path(_view.__file__).parent / "view.css").read_text("utf-8").splitlines()
+    assert len(lines) <= 1300 and len(css) <= 300
+    assert not [line for line in lines + css if len(line) > 100]
+    starts = [i for i, line in enumerate(lines) if line.startswith("function ")]
+    for start in starts:
+        length = next(i for i, line in enumerate(lines[start:]) if line == "}") + 1
+        limit = 120 if lines[start].startswith("function render") else 60
+        assert length <= limit, lines[start]

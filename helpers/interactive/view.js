@@ -15,7 +15,6 @@
 /** @typedef {{word?: number, text?: string, kind?: string}} Part a word by its place, or text */
 /** @typedef {{t: number, s: number, before: number, after: number}} Change */
 /** @typedef {Record<string, any>} Ui what one view on the page holds; see `render` */
-
 const SIGNS = { ",": "comma", ".": "full stop", "?": "question mark", "!": "exclamation mark",
   ":": "colon", ";": "semicolon", "-": "hyphen", "'": "apostrophe", "\"": "quotation mark" };
 const COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
@@ -29,7 +28,6 @@ const NUMBERS = ["text", "second", "method", "samples", "sigma"]; // what `data.
 const SHOWN = 64; // words at a time
 
 // ------------------------------------------------------------------------------ numbers in words
-
 /** @param {string[]} stops @returns {number[][]} 256 colours, [red, green, blue], along them */
 function ramp(stops) {
   const last = stops.length - 1;
@@ -39,11 +37,9 @@ function ramp(stops) {
     return [0, 1, 2].map(c => Math.round(part(k, c) * (1 - over) + part(k + 1, c) * over));
   });
 }
-
 /** @param {string | null | undefined} text base64 of little-endian float32 */
 const floats = text => text
   ? new Float32Array(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer) : null;
-
 /** Three digits; small ones as a power of ten. @param {number} value */
 function digits(value) {
   if (Number.isNaN(value)) return "not measured";
@@ -53,26 +49,20 @@ function digits(value) {
   return `${front.replace("-", "−")} × 10${power.replace("-", "⁻").replace("+", "")
     .replace(/\d/g, digit => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)])}`;
 }
-
 /** A distance. @param {number} value */
 const two = value => value < 0.001 ? "0.00" : value < 1 ? value.toPrecision(2)
   : String(Number(value.toPrecision(3)));
-
 /** @param {number} share */
 const percent = share => share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
-
 /** @param {number} n */
 const count = n => COUNTS[n] || String(n);
-
 /** @param {number} n */
 const nth = n => n + (["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] || "th");
-
 /** A word inside a sentence of English, whichever way its own letters run. @param {Word} word */
 const spoken = word => `\u2068${word.sign ? `the ${word.sign}` : word.text}\u2069`
   + (word.nth ? ` (${nth(word.nth)})` : "");
 
 // ---------------------------------------------------------------------------- words and matrices
-
 /** The words that are shown: pieces joined or not, 64 around position `around`. `start` is where
  * the last window began: it stays while `around` is inside.
  * @param {any} data @param {any} settings @param {number} around @param {number} [start]
@@ -94,7 +84,6 @@ function wordsOf(data, settings, around, start = 0) {
   });
   return { words: words.slice(start, start + SHOWN), start, total: all.length };
 }
-
 /** The squared norm of a block of several pieces is the sum of theirs.
  * @param {Float32Array} flat @param {number} size @param {number} layer @param {number[]} ts
  * @param {number[]} ss */
@@ -103,12 +92,10 @@ function block(flat, size, layer, ts, ss) {
   for (const t of ts) for (const s of ss) sum += flat[(layer * size + t) * size + s];
   return sum;
 }
-
 /** @param {Float32Array | null} flat @param {number} size @param {number} layer
  * @param {Word[]} words @returns {Matrix | null} */
 const matrix = (flat, size, layer, words) => flat
   && words.map(({ at: ts }) => words.map(({ at: ss }) => block(flat, size, layer, ts, ss)));
-
 /** One for every layer, and the last for the way through all of them.
  * @param {any} data @param {any} through @param {any} second @param {Word[]} words
  * @returns {Panel[]} */
@@ -124,7 +111,6 @@ function panelsOf(data, through, second, words) {
     .map(text => matrix(floats(text), size, 0, words));
   return [...panels, { id: "all", name: "through all layers", values, errors, other }];
 }
-
 /** One scale for all layers: four decades at most. @param {Panel[]} panels @param {boolean} own
  * @returns {Scale} */
 function scaleOf(panels, own) {
@@ -137,13 +123,11 @@ function scaleOf(panels, own) {
   if (!high) least = high = 1;
   return { least, high, low: least === high ? high / 10 : Math.max(least, high / 1e4) };
 }
-
 /** Where on the scale, 0 to 1. @param {number} value @param {Scale} scale @param {boolean} log */
 function place(value, { low, high }, log) {
   const at = log ? Math.log(Math.max(value, low) / low) / Math.log(high / low) : value / high;
   return Math.min(Math.max(at, 0), 1);
 }
-
 /** The ends of a layer's colours for changes, in powers of two, and how many cells lie beyond.
  * @param {Panel} panel @param {boolean} own @returns {{end: number, beyond: number, of: number}} */
 function spreadOf({ values, other }, own) {
@@ -153,11 +137,9 @@ function spreadOf({ values, other }, own) {
   const high = seen[Math.floor(0.95 * (seen.length - 1))] || 0, end = Math.max(high, 0.1);
   return { end, beyond: seen.filter(value => value > end * 1.0001).length, of: seen.length };
 }
-
 /** What the word sends (its column) or receives (its row).
  * @param {Matrix} values @param {number} word @param {boolean} sends @returns {number[]} */
 const list = (values, word, sends) => sends ? values.map(row => row[word]) : values[word];
-
 /** The others, largest first, with their share of the sum and how far they move for a push of 1.
  * @param {number[]} values @param {number} word @param {number | null} hidden
  * @returns {Moved[]} */
@@ -167,12 +149,10 @@ function ranked(values, word, hidden) {
   return values.map((value, i) => ({ i, value, share: value / sum, far: far(value) }))
     .filter(({ i, value }) => i !== word && value > 0).sort((a, b) => b.value - a.value);
 }
-
 /** Three, and up to `most` while they have a fifth of the largest.
  * @param {Moved[]} order @param {number} most */
 const leading = (order, most) =>
   order.filter(({ value }, k) => k < 3 || (k < most && value >= 0.2 * order[0].value));
-
 /** The pairs that change most between two, in how far they move (or, without `hidden`, in value).
  * @param {Panel} panel @param {Word[]} words @param {number | null} hidden @returns {Change[]} */
 function changesOf({ values, other }, words, hidden) {
@@ -186,7 +166,6 @@ function changesOf({ values, other }, words, hidden) {
   const size = ({ before, after }) => Math.abs(after - before);
   return found.sort((a, b) => size(b) - size(a)).slice(0, 3).filter(size);
 }
-
 /** The first sentence's words and the second's, side by side.
  * @param {Word[]} words @param {any} second `tokens` and `columns`, pairs of positions or null
  * @returns {{word: number | null, text: string, other: string, swapped: boolean}[]} */
@@ -211,7 +190,6 @@ function aligned(words, second) {
   for (const column of columns) column.swapped = column.text !== column.other;
   return found;
 }
-
 /** Whether a text runs from right to left: by its first letter. @param {Word[]} words */
 function directionOf(words) {
   const text = words.filter(({ special }) => !special).map(word => word.text).join(" ");
@@ -220,7 +198,6 @@ function directionOf(words) {
 }
 
 // --------------------------------------------------------------------------- what is said of them
-
 /** The answer in words. @param {Word[]} words @param {number} word @param {Moved[]} order
  * @param {boolean} sends @param {{label: string, measured: boolean}} about
  * @returns {{parts: Part[], under: Part[]}} */
@@ -237,13 +214,13 @@ function headline(words, word, order, sends, { label, measured }) {
     : [mine, { text: " is moved most by " }, first];
   const away = Math.abs(best.i - word), [from, to] = sends ? [word, best.i] : [best.i, word];
   const where = away === 1 ? "Right beside it" : `${count(away)} places away`;
+  /** @type {Part[]} */
   const under = [{ text: `${where[0].toUpperCase()}${where.slice(1)}` }];
   if (best.far === null) under.push({ text: `; ${label || "influence"} ${digits(best.value)}.` });
   else under.push({ text: ", " }, { word: to }, { text: ` moves ${two(best.far)} as far as ` },
     { word: from }, { text: " was pushed." });
   return { parts, under };
 }
-
 /** What two sentences, or two models, differ in most. @param {Word[]} words @param {Change[]} found
  * @param {{text: string, other: string, swapped: boolean, word: number | null}[]} columns
  * @param {string[]} names @param {boolean} far @returns {Part[]} */
@@ -256,11 +233,11 @@ function comparison(words, found, columns, names, far) {
   const one = swaps.length === 1 && swap.text && swap.other;
   const front = one ? [{ text: "With " }, { text: swap.other, kind: "chosen" }, { text: " for " },
     { text: swap.text, kind: "chosen" }, { text: ", " }] : [{ text: `In ${names[1]}, ` }];
-    const name = i => one && swap.word === i ? { text: "it" } : { word: i, kind: "chosen", text: "" };
+  const name = i => one && swap.word === i ? { text: "it" }
+    : { word: i, kind: "chosen", text: "" };
   return [...front, name(best.s), { text: " moves " }, name(best.t), { text: " " }, ratio,
     { text: end }];
 }
-
 /** One pair in words. @param {Panel} panel @param {Word[]} words @param {number} t
  * @param {number} s @param {string} [name] of the second */
 function says(panel, words, t, s, name = "") {
@@ -272,11 +249,9 @@ function says(panel, words, t, s, name = "") {
     + (other >= 0 ? `, in ${name} ${digits(other)} (× ${digits(other / value)})` : "")
     + (t === s ? ", its own position" : rank ? `, ${nth(rank)} of ${order.length} sources` : "");
 }
-
 /** How much of what the target receives from others comes from this source.
  * @param {Matrix} values @param {number} t @param {number} s */
 const shareOf = (values, t, s) => ranked(values[t], t, null).find(({ i }) => i === s)?.share ?? 0;
-
 /** The paths as one bar: what adds, and what interference takes away or gives.
  * @param {{name: string, value: number}[]} parts */
 function stacked(parts) {
@@ -288,14 +263,12 @@ function stacked(parts) {
     return { name, value, start, size };
   });
 }
-
 /** The heads, largest first. @param {number[]} values of one pair */
 function headsOf(values) {
   const order = values.map((value, head) => ({ head, value })).sort((a, b) => b.value - a.value);
   const high = order[0]?.value || 1;
   return order.map(bar => ({ ...bar, size: bar.value / high }));
 }
-
 /** The Python call that brings a view back. @param {any} data @param {any} settings
  * @param {any[]} selected */
 function callOf(data, settings, [layer, target, source]) {
@@ -304,11 +277,9 @@ function callOf(data, settings, [layer, target, source]) {
     .map(([name, value]) => `${name}=${words[value] || JSON.stringify(value)}`);
   return `${[data.call, ...options].join(", ")})`;
 }
-
 /** What is chosen, for the address of a page. @param {any} settings @param {any[]} selected */
 const toHash = ({ head, ...settings }, [layer, target, source]) => String(new URLSearchParams(
   { layer, target, source, ...settings, ...(head >= 0 && head !== null ? { head } : {}) }));
-
 /** The same back, as far as it fits what the page has; the rest as it is.
  * @param {string} hash @param {any} state @returns {{settings: any, selected: any[]}} */
 function fromHash(hash, { data, settings, selected, through }) {
@@ -326,7 +297,6 @@ function fromHash(hash, { data, settings, selected, through }) {
   return { settings: found, selected: [layer, whole(asked.target, size, selected[1]),
     whole(asked.source, size, selected[2])] };
 }
-
 /** What the numbers were made from, without what paths and the way through do not depend on.
  * @param {string} of */
 function kin(of) {
@@ -335,7 +305,6 @@ function kin(of) {
     return JSON.stringify(list.filter((_, i) => NUMBERS[i] !== "second"));
   } catch { return of; }
 }
-
 /** Whether what is on screen is the answer to other settings. @param {any} data
  * @param {any} settings */
 function isStale({ of }, settings) {
@@ -345,17 +314,13 @@ function isStale({ of }, settings) {
 }
 
 // ----------------------------------------------------------------------------- lines and pictures
-
 /** @param {number} value */
 const f = value => value.toFixed(1);
-
 /** @param {number} x @param {number} end where it points @param {number} from @param {number} w */
 const tipOf = (x, end, from, w) => `M${f(x)},${f(end)} L${f(x - 3 - w * 0.72)},${f(from)} `
   + `L${f(x + 3 + w * 0.72)},${f(from)} Z`;
-
 /** How high an arch is. @param {number} ax @param {number} bx @param {number} room */
 const rise = (ax, bx, room) => Math.min(room, 32 + 0.22 * Math.abs(ax - bx));
-
 /** An arch from (ax, ay) to (bx, by). @param {number} ax @param {number} ay @param {number} bx
  * @param {number} by @param {number} width @param {number} room over them @returns {Line} */
 function arch(ax, ay, bx, by, width, room) {
@@ -363,7 +328,6 @@ function arch(ax, ay, bx, by, width, room) {
   return { d: `M${f(ax)},${f(ay - 2)} C${f(ax)},${f(ay - 2 - lift)} ${f(bx)},${f(up - lift)} `
     + `${f(bx)},${f(up)}`, tip: tipOf(bx, by - 3, up, width), width };
 }
-
 /** Along a lane between two lines, with round corners. @param {number} ax @param {number} ay
  * @param {number} bx @param {number} by @param {number} width @param {number} lane
  * @returns {Line} */
@@ -376,7 +340,6 @@ function bend(ax, ay, bx, by, width, lane) {
     + `${f(ax + way * r)},${f(lane)} H${f(bx - way * r)} Q${f(bx)},${f(lane)} `
     + `${f(bx)},${f(lane + into * r)} V${f(tip)}`, tip: tipOf(bx, end, tip, width), width };
 }
-
 /** The place and the lane on the chosen word of each arc, so that none crosses another. On each
  * side those to other lines come first, the nearest first; then those on the same line, the
  * farthest first. The first has the place nearest the middle and the lane farthest away.
@@ -402,15 +365,16 @@ function portsOf(others, boxes, word) {
   }
   return found;
 }
-
 /** The arcs of the chosen word; width is how far, on one scale over the layers.
  * @param {Moved[]} shown @param {Box[]} boxes @param {number} word @param {boolean} sends
  * @param {number} top the largest value of this word @returns {(Line & {i: number})[]} */
 function arcsOf(shown, boxes, word, sends, top) {
   const ports = portsOf(shown.map(({ i }) => i), boxes, word), mine = boxes[word];
   const wrapped = new Set(boxes.map(({ y }) => y)).size > 1;
-  return shown.map(({ i, value }) => {
-    const width = 1.2 + (wrapped ? 6.8 : 10.8) * Math.sqrt(value / top), box = boxes[i];
+  const widths = shown.map(({ value }) => 1.2 + (wrapped ? 6.8 : 10.8) * Math.sqrt(value / top));
+  const fit = Math.min(1, mine.w / widths.reduce((sum, width) => sum + width + 2, 0));
+  return shown.map(({ i }, k) => {
+    const width = widths[k] * fit, box = boxes[i];
     const { x, lane, down } = ports.get(i) || { x: 0, lane: 0, down: false };
     const there = box.x + box.w / 2, leaves = down ? mine.y + mine.h : mine.y;
     const enters = box.y < mine.y ? box.y + box.h : box.y;
@@ -421,7 +385,6 @@ function arcsOf(shown, boxes, word, sends, top) {
     return { i, ...line };
   });
 }
-
 /** The pair over the layers on a logarithmic axis whose lines are decades.
  * @param {number[]} values of each tile @param {number} width @param {number} height
  * @param {number} gutter */
@@ -437,16 +400,13 @@ function trendOf(values, width, height, gutter) {
   return { step, ticks, points: values.map((value, k) => ({ k, x: gutter + step * (k + 0.5),
     y: value > 0 ? y(Math.log10(value)) : NaN, text: digits(value) })) };
 }
-
 /** Black or white, whichever stands out. @param {number[]} rgb */
 function inkOn(rgb) {
   const [r, g, b] = rgb.map(part => (part / 255) ** 2.2);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
-
 /** @param {string} text */
 const escaped = text => text.replace(/[&<>"]/g, sign => `&#${sign.charCodeAt(0)};`);
-
 /** A picture as one svg file. @param {{width: number, height: number, paper: string,
  *   title: string, items: Record<string, any>[]}} p items: rect, path, text, each with its look */
 function picture({ width, height, paper, title, items }) {
@@ -460,7 +420,6 @@ function picture({ width, height, paper, title, items }) {
 }
 
 // --------------------------------------------------------------------------------------- the page
-
 const segments = (key, told, values) => `<div class="bv-segments" role="radiogroup"
   aria-label="${told}">${values.map(value => `<button role="radio" data-choice="${key}=${value}"
   data-key="${key} ${value}">${value}</button>`).join("")}</div>`;
@@ -512,7 +471,6 @@ const PLAY = "<svg viewBox='0 0 20 20' aria-hidden='true'><path d='M6 3.5v13l10.
 const PAUSE = "<svg viewBox='0 0 20 20' aria-hidden='true'><path d='M5 4h3.5v12H5zM11.5 4H15v12"
   + "h-3.5z'/></svg>";
 const DRAWN = new Set(["svg", "g", "path", "text", "line", "circle", "polyline", "title"]);
-
 /** @param {string} tag @param {Record<string, any>} [attributes] @param {...any} children
  * @returns {any} */
 function make(tag, attributes = {}, ...children) {
@@ -522,30 +480,25 @@ function make(tag, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
-
 /** @param {string} name @param {Blob} blob */
 function download(name, blob) {
   const href = URL.createObjectURL(blob);
   make("a", { href, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(href), 1000);
 }
-
 /** @param {string} page */
 const save = page => download("view.html", new Blob([page], { type: "text/html" }));
-
 /** A word as it is written everywhere: isolated, equal ones numbered, signs large.
  * @param {Word} word */
 function written(word, told = false) {
-  const kind = word.special ? "bv-special" : word.sign && !told ? "bv-sign" : "";
+  const kind = word.special ? "bv-special" : !told && /^[,.;:-]$/.test(word.text) ? "bv-sign" : "";
   return make("bdi", { class: kind }, told && word.sign ? `the ${word.sign}` : word.text,
     ...(word.nth ? [make("sub", {}, word.nth)] : []));
 }
-
 /** @param {Ui} ui @param {Part[]} parts */
 const told = (ui, parts) => parts.map(({ word, text = "", kind }) => word === undefined && !kind
   ? text : make("b", { class: `bv-${kind || "word"}` },
     word === undefined ? text : written(ui.words[word], true)));
-
 const focusedKey = () => /** @type {any} */ (document.activeElement)?.dataset?.key;
 const isPrint = () => matchMedia("print").matches;
 function isDark() {
@@ -554,8 +507,7 @@ function isDark() {
     body.dataset.jpThemeLight || ""];
   return !isPrint() && (known ? known === "dark" : body.classList.contains("vscode-dark"));
 }
-
-/** The numbers again, after another sentence or switch. @param {Ui} ui */
+// The numbers again, after another sentence or switch.
 function derive(ui) {
   const { model, start } = ui, data = model.get("data"), settings = model.get("settings");
   const selected = model.get("selected"), sends = settings.direction === "sends";
@@ -576,7 +528,6 @@ function derive(ui) {
   ui.root.classList.toggle("bv-dark", ui.dark);
   ui.root.classList.toggle("bv-comparing", ui.comparing);
 }
-
 /** The paths and heads of a layer, once they are there. @param {Ui} ui @param {any} id */
 function reasonOf(ui, id) {
   const { model, data, words, reasons } = ui, why = model.get("why");
@@ -592,8 +543,7 @@ function reasonOf(ui, id) {
   }
   return part ? reasons.get(id) : null;
 }
-
-/** What is looked at now: the pointer goes before what was clicked. @param {Ui} ui */
+// What is looked at now: the pointer goes before what was clicked.
 function now(ui) {
   const { model, settings, words, panels, hover, hidden } = ui;
   const [chosen, target, source] = model.get("selected"), sends = settings.direction === "sends";
@@ -612,7 +562,6 @@ function now(ui) {
     order: ranked(lists, word, hidden), shown: alone === null ? panel : { ...panel, values,
       other: null, errors: null } };
 }
-
 /** A colour, or null where nothing is to be shown. @param {Ui} ui @param {Panel} panel
  * @param {number} t @param {number} s */
 function shade(ui, { values, other }, t, s) {
@@ -624,14 +573,11 @@ function shade(ui, { values, other }, t, s) {
   return Number.isNaN(change) ? null
     : ui.changes[Math.round(255 * Math.min(Math.max(0.5 + change, 0), 1))];
 }
-
 /** @param {any} node @param {number[] | null} rgb */
 function dye(node, rgb) {
   node.style.background = rgb ? `rgb(${rgb})` : "";
   node.style.color = rgb ? inkOn(rgb) : "";
 }
-
-/** @param {Ui} ui */
 function drawHead(ui) {
   const { at, words, data, hidden } = ui;
   const { panel, head, word, order, sends, found, lists } = now(ui);
@@ -651,8 +597,6 @@ function drawHead(ui) {
   at.headline.style.setProperty("--long", Math.max(at.headline.textContent.length, 1));
   at.shares.replaceChildren(...(compared ? drawChanges(ui, changes) : drawShares(ui)));
 }
-
-/** @param {Ui} ui */
 function drawShares(ui) {
   const { word, order, sends, t, s } = now(ui), { words, settings, data, hidden, total } = ui;
   const kind = total > words.length ? `Of these ${words.length}: all that `
@@ -669,14 +613,14 @@ function drawShares(ui) {
   return [make("p", {}, make("span", {}, ...title), make("span", {}, "share"),
     make("span", {}, hidden ? "how far" : data.label ? "value" : "influence")), ...rows];
 }
-
 /** @param {Ui} ui @param {Change[]} changes */
 function drawChanges(ui, changes) {
   const { words, columns } = ui, top = Math.max(...changes.flatMap(one =>
     [one.before, one.after]));
   const name = i => {
     const { text, other } = columns.find(({ word }) => word === i) || { text: "", other: "" };
-    return text === other || !other ? spoken(words[i]) : `\u2068${text}\u2069 / \u2068${other}\u2069`;
+    return text === other || !other ? spoken(words[i])
+      : `\u2068${text}\u2069 / \u2068${other}\u2069`;
   };
   return changes.map(({ t, s, before, after }, k) => make("button", { class: "bv-change",
     "data-pair": `${t} ${s}`, "data-key": `change ${k}`, style: `--from: ${before / top}; `
@@ -684,8 +628,7 @@ function drawChanges(ui, changes) {
   make("i"), make("span", {}, `${two(before)} → ${two(after)}`),
   make("em", {}, `× ${digits(Number((after / before).toPrecision(2)))}`)));
 }
-
-/** The buttons, once for a sentence. @param {Ui} ui */
+// The buttons, once for a sentence.
 function makeChips(ui) {
   const { words, at, columns, start, total, data } = ui;
   const chip = i => make("button", { class: "bv-chip", "data-word": i, "data-key": `word ${i}` },
@@ -706,11 +649,7 @@ function makeChips(ui) {
   const notes = [!ui.model.get("live") && data.title, ui.model.get("second").note];
   at.note.textContent = notes.filter(Boolean).join(" – ");
 }
-
-/** @param {Ui} ui */
 const settingsWord = ({ settings }) => settings.words ? "Words" : "Tokens";
-
-/** @param {Ui} ui */
 function drawChips(ui) {
   const { word, order, sends, shown, t, s } = now(ui), { words, hidden, comparing } = ui;
   const best = leading(order, most(ui)), chosen = sends ? s : t;
@@ -718,7 +657,7 @@ function drawChips(ui) {
     const moved = order.find(one => one.i === i), lead = best.find(one => one.i === i);
     const number = moved ? hidden ? two(moved.far) : digits(moved.value) : "";
     chip.classList.toggle("bv-chosen", !comparing && i === word);
-    dye(chip, comparing || i === word ? null : shade(ui, shown, sends ? i : word, sends ? word : i));
+    dye(chip, comparing || i === word ? null : shade(ui, shown, ...pairOf(sends, word, i)));
     chip.lastChild.textContent = !comparing && lead ? number : "";
     chip.tabIndex = i === chosen ? 0 : -1;
     chip.setAttribute("aria-pressed", i === chosen);
@@ -726,12 +665,12 @@ function drawChips(ui) {
       ? `, ${sends ? "moves" : "moves it"} ${number} as far` : `, ${number}`));
   });
 }
-
-/** How many arcs there is room for. @param {Ui} ui */
+// How many arcs there is room for.
+/** @param {Ui} ui */
 const most = ({ at: { stage } }) => stage.classList.contains("bv-tall") ? 3
   : stage.classList.contains("bv-wrapped") ? 4 : 5;
-
-/** The largest letters with which the sentence takes the fewest lines. @param {Ui} ui */
+// The largest letters with which the sentence takes the fewest lines.
+/** @param {Ui} ui */
 function fitChips({ at: { sentence, stage }, comparing }) {
   const items = [...sentence.children], sizes = comparing ? [22, 20, 18, 17, 16]
     : [30, 28, 26, 24, 22, 20, 18, 17, 16];
@@ -746,7 +685,6 @@ function fitChips({ at: { sentence, stage }, comparing }) {
   stage.classList.toggle("bv-wrapped", fewest > 1);
   stage.classList.toggle("bv-tall", fewest > 3);
 }
-
 /** @param {Ui} ui @returns {(Line & {first: boolean, mark?: number[], flip?: number})[]} */
 function linesOf(ui) {
   const { chips, at, comparing, settings } = ui, { word, order, sends, panel, values } = now(ui);
@@ -759,13 +697,14 @@ function linesOf(ui) {
   const drawn = arcsOf(leading(order, most(ui)), boxes, word, sends, Math.max(...every));
   return drawn.map((line, k) => ({ ...line, first: !k }));
 }
-
-/** The changes' arcs twice: over the first sentence, under the second. @param {Ui} ui */
+// The changes' arcs twice: over the first sentence, under the second.
+/** @param {Ui} ui */
 function pairLines({ found, chips, at }) {
   if (at.stage.classList.contains("bv-wrapped")) return [];
   const top = Math.max(...found.flatMap(one => [one.before, one.after]));
   const port = (i, other) => { // as in portsOf: to the left the nearest first, then the farthest
-    const { offsetLeft, offsetWidth } = chips[i].parentElement, key = o => (o < i ? i - o : 1e3 + i - o);
+    const { offsetLeft, offsetWidth } = chips[i].parentElement;
+    const key = other => other < i ? i - other : 1e3 + i - other;
     const ends = found.filter(({ t, s }) => t === i || s === i).map(({ t, s }) => t === i ? s : t)
       .sort((a, b) => key(a) - key(b));
     return offsetLeft + offsetWidth / 2 + 14 * (ends.indexOf(other) - (ends.length - 1) / 2);
@@ -781,8 +720,6 @@ function pairLines({ found, chips, at }) {
     });
   });
 }
-
-/** @param {Ui} ui */
 function drawArcs(ui) {
   const { at, settings } = ui, lines = linesOf(ui);
   at.stage.classList.toggle("bv-bare", settings.drawing !== "arcs");
@@ -800,8 +737,6 @@ function drawArcs(ui) {
     mark.setAttribute("y", line.mark ? line.mark[1] + 4 : 0);
   });
 }
-
-/** @param {Ui} ui */
 function makeTiles(ui) {
   const { panels, data, model, words, at } = ui, n = words.length;
   const ask = model.get("live") && panels.length === data.layers.length;
@@ -822,10 +757,9 @@ function makeTiles(ui) {
     make("span", {}, make("em", {}, front), back));
   }));
 }
-
-/** @param {Ui} ui */
 function drawTrend(ui) {
-  const { panel, t, s, found } = now(ui), { at, panels, words, data } = ui, tiles = at.layers.children;
+  const { panel, t, s, found } = now(ui), { at, panels, words, data } = ui;
+  const tiles = at.layers.children;
   const value = panel.values[t][s], error = panel.errors?.[t][s] ?? 0;
   const share = data.label || t === s || !(value > 0) ? "" : ` · ${percent(shareOf(panel.values, t,
     s))} of what \u2068${words[t].text}\u2069 receives from others`;
@@ -854,12 +788,12 @@ function drawTrend(ui) {
         class: `bv-value ${mine}` })] : [])];
   }));
 }
-
-/** @param {Ui} ui */
 function makeMap(ui) {
   const { words, at } = ui, n = words.length;
   const row = (...children) => make("div", { class: "bv-row", role: "row" }, ...children);
-  const label = (i, side, area) => make("div", { class: `bv-label bv-${side}`, "data-word": i,
+  const upright = text => /^[\u3000-\u9fff\uac00-\ud7af\uff00-\uffef]+$/.test(text);
+  const label = (i, side, area) => make("div", { class: `bv-label bv-${side}${
+    upright(words[i].text) ? " bv-upright" : ""}`, "data-word": i,
     role: side === "top" ? "columnheader" : "rowheader", style: `grid-area: ${area}`,
     title: words[i].text }, written(words[i]));
   at.map.style.setProperty("--count", n);
@@ -871,8 +805,6 @@ function makeMap(ui) {
     ...words.map((_, t) => row(label(t, "side", `${t + 2} / 1`), ...ui.cells.slice(t * n,
       t * n + n))), make("div", { class: "bv-band" }));
 }
-
-/** @param {Ui} ui */
 function drawMap(ui) {
   const { shown, values, word, sends, t, s } = now(ui), { words, cells, at } = ui;
   const n = words.length, names = words.map(spoken);
@@ -892,8 +824,7 @@ function drawMap(ui) {
   at.map.lastChild.style.gridArea = sends ? `2 / ${word + 2} / ${n + 2} / ${word + 3}`
     : `${word + 2} / 2 / ${word + 3} / ${n + 2}`;
 }
-
-/** The words on both sides of the lines. @param {Ui} ui */
+// The words on both sides of the lines.
 function makeLines(ui) {
   const { words, at } = ui, step = words.length > 32 ? 16 : 24;
   const left = Math.min(Math.max(...words.map(({ text }) => text.length)), 26) * 8 + 24;
@@ -913,8 +844,7 @@ function makeLines(ui) {
     ...words.flatMap((_, i) => [label(i, "sends", left, "end"),
       label(i, "receives", right, "start")]));
 }
-
-/** The chosen word's lines, and the strongest others faint. @param {Ui} ui */
+// The chosen word's lines, and the strongest others faint.
 function drawLines(ui) {
   const { shown, word, sends } = now(ui), { at, words } = ui, change = ui.comparing && shown.other;
   const size = (t, s, value) => change ? Math.min(Math.abs(Math.log2(shown.other[t][s] / value))
@@ -933,8 +863,6 @@ function drawLines(ui) {
     node.classList.toggle("bv-mine", Number(node.dataset.word) === word
       && node.dataset.side === ui.settings.direction);
 }
-
-/** @param {Ui} ui */
 function drawSecond(ui) {
   const { at, settings, words } = ui, lines = settings.drawing === "lines";
   at.drawn.replaceChildren(lines ? "Lines" : "Map", make("em", {}, lines
@@ -947,7 +875,6 @@ function drawSecond(ui) {
   else drawMap(ui);
   drawLegend(ui, lines);
 }
-
 /** @param {Ui} ui @param {boolean} lines */
 function drawLegend(ui, lines) {
   const { low, least, high } = ui.scale, { log } = ui.settings, { panel, head } = now(ui);
@@ -956,9 +883,9 @@ function drawLegend(ui, lines) {
     : high * x;
   const sign = x => change ? "× " : log && !x && least < low ? "≤ " : "";
   const stops = (change ? ui.changes : ui.colours).filter((_, i) => i % 15 === 0);
-  const what = label ? `${label[0].toUpperCase()}${label.slice(1)}` : "Influence: how far the row’s "
-    + "word moves when the column’s is pushed a little, squared and summed over the numbers of the "
-    + "push; no unit. One scale for all layers. Sensitivity: what is loud need not carry news";
+  const what = label ? `${label[0].toUpperCase()}${label.slice(1)}` : "Influence: how far the "
+    + "row’s word moves when the column’s is pushed a little, squared and summed over the "
+    + "numbers of the push; no unit. One scale for all layers. Sensitivity: what is loud need not carry news";
   const clipped = change && ui.spread.beyond ? ` ${ui.spread.beyond} of ${ui.spread.of} lie beyond `
     + "the ends and have their colours." : "";
   const text = change ? `${ui.names[1]} relative to ${ui.names[0]}; a scale for each layer.${
@@ -969,14 +896,13 @@ function drawLegend(ui, lines) {
     ? `Width: ${change ? "how much it changes" : "the root of the value"}, the widest here is `
       + "the largest. " : "") + text[0].toUpperCase() + text.slice(1)));
 }
-
-/** @param {Ui} ui */
 function drawWhy(ui) {
   const { reason, t, s, layer, panel, found } = now(ui), { words, at, model, playing } = ui;
   const live = model.get("live"), quiet = text => at.why.replaceChildren(...(text
     ? [make("h3", {}, "Why"), make("p", { class: "bv-quiet" }, text)] : []));
   if (layer === "all") return quiet(live || ui.hasReasons
-    ? "Through all layers no single set of paths exists. Choose one layer for paths and heads." : "");
+    ? "Through all layers no single set of paths exists. Choose one layer for paths and heads."
+    : "");
   if (!reason) return quiet(playing ? "Paths and heads follow where it stops." : live
     ? "Computing paths and heads …" : "");
   ui.hasReasons = true;
@@ -996,8 +922,7 @@ function drawWhy(ui) {
     100 * part.size}%` }))), make("ul", { class: "bv-keys" }, ...keys)] : []),
   ...drawHeads(ui, headsOf(reason.heads(t, s)), panel.values[t][s]));
 }
-
-/** @param {Ui} ui @param {{head: number, value: number, size: number}[]} bars @param {number} all */
+// Four of them, and the others folded.
 function drawHeads(ui, bars, all) {
   if (!bars.length) return [];
   const text = value => value < 1e-4 * Math.max(all, bars[0].value) ? "0" : digits(value);
@@ -1011,13 +936,11 @@ function drawHeads(ui, bars, all) {
   return [make("h4", {}, "Heads, each alone", make("em", {}, "they overlap and do not add up")),
     ...bars.slice(0, 4).map(row), ...(rest.length ? [more] : [])];
 }
-
-/** @param {Ui} ui */
 function drawHint(ui) {
   const { panel, shown, head, pair } = now(ui), { words, names, hover, comparing, settings } = ui;
-  const tell = comparing && !panel.other ? `${names[1]} was not measured ${panel.name}: colours are `
-    + `those of ${names[0]}.` : comparing && head !== null ? `Heads are known for ${names[0]} alone.`
-    : "";
+  const tell = comparing && !panel.other ? `${names[1]} was not measured ${panel.name}: colours `
+    + `are those of ${names[0]}.` : comparing && head !== null
+    ? `Heads are known for ${names[0]} alone.` : "";
   const text = head !== null ? `Head ${head} alone: ${says(shown, words, pair[0], pair[1])}. `
     + (hover.head === undefined ? "Click it again for all heads." : "Click to keep it.")
     : hover.pair ? says(panel, words, pair[0], pair[1], comparing ? names[1] : "")
@@ -1025,7 +948,6 @@ function drawHint(ui) {
   ui.at.hint.textContent = [tell && tell[0].toUpperCase() + tell.slice(1), text].filter(Boolean)
     .join(" ");
 }
-
 /** Everything that follows the settings and, where `pointed`, the pointer alone.
  * @param {Ui} ui @param {boolean} [pointed] */
 function paint(ui, pointed = false) {
@@ -1048,22 +970,21 @@ function paint(ui, pointed = false) {
   }
   for (const draw of [drawHead, drawChips, drawArcs, drawSecond, drawHint]) draw(ui);
   if (!pointed || ui.playing) drawTrend(ui);
-  at.caption.textContent = [data.model, panel.name, head === null ? "" : `head ${head}`, data.method,
-    data.versions, data.source].filter(Boolean).join(" · ");
-  root.dataset.state = JSON.stringify({ selected: model.get("selected"), ...settings, of: data.of });
+  at.caption.textContent = [data.model, panel.name, head === null ? "" : `head ${head}`,
+    data.method, data.versions, data.source].filter(Boolean).join(" · ");
+  const state = { selected: model.get("selected"), ...settings, of: data.of };
+  root.dataset.state = JSON.stringify(state);
   if (held && focusedKey() !== held)
     root.querySelector(`[data-key="${held}"]`)?.focus();
   tell(ui);
 }
-
-/** After another sentence, switch or theme. @param {Ui} ui */
+// After another sentence, switch or theme.
 function rebuild(ui) {
   const held = ui.root.contains(document.activeElement) && focusedKey();
   derive(ui);
   for (const draw of [makeChips, makeTiles, makeMap, makeLines, fitChips, paint]) draw(ui);
   if (held) ui.root.querySelector(`[data-key="${held}"]`)?.focus();
 }
-
 /** How far a computation is, what is wrong with the input, or that nobody answers.
  * @param {Ui} ui @param {boolean} [silent] */
 function tell(ui, silent = false) {
@@ -1086,32 +1007,26 @@ function tell(ui, silent = false) {
     : ui.saving ? "Writing the page …" : status.text || "";
   [pre.textContent, bar.value] = [status.trace || "", status.done || 0];
 }
-
 /** @param {Ui} ui @param {Record<string, any>} changes */
 function send({ model }, changes) {
   for (const [name, value] of Object.entries(changes)) model.set(name, value);
   model.save_changes();
 }
-
 /** @param {Ui} ui @param {Record<string, any>} changes */
 const choose = (ui, changes) =>
   send(ui, { settings: { ...ui.model.get("settings"), ...changes } });
-
 /** @param {Ui} ui @param {any} layer @param {number} t @param {number} s */
 const select = (ui, layer, t, s) =>
   send(ui, { selected: [layer, ui.words[t].at[0], ui.words[s].at[0]] });
-
 /** Target and source. @param {boolean} sends @param {number} word @param {number} other
  * @returns {[number, number]} */
 const pairOf = (sends, word, other) => sends ? [other, word] : [word, other];
-
 /** A word, and with it the one at the strong end. @param {Ui} ui @param {number} word */
 function lock(ui, word) {
   const { layer, values, sends } = now(ui), [best] = ranked(list(values, word, sends), word, null);
   const other = best ? best.i : word;
   select(ui, layer, ...pairOf(sends, word, other));
 }
-
 /** One layer after the other, once; where it stops is chosen. @param {Ui} ui @param {boolean} on */
 function play(ui, on) {
   clearTimeout(ui.timer);
@@ -1135,8 +1050,7 @@ function play(ui, on) {
   };
   if (on) step(0);
 }
-
-/** What is on screen, piece by piece, for a picture. @param {Ui} ui */
+// What is on screen, piece by piece, for a picture.
 function itemsOf(ui) {
   const { at, root } = ui, items = [], areas = [root.querySelector(".bv-head"), at.shares, at.stage,
     ...(at.second.open && ui.settings.drawing !== "arcs" ? [at.second] : [])];
@@ -1145,7 +1059,7 @@ function itemsOf(ui) {
   for (const area of areas) for (let walk = walker(area), node = /** @type {any} */ (area); node;
     node = walk.nextNode()) {
     const host = node.nodeType === 3 ? node.parentElement : node, look = getComputedStyle(host);
-    if (!host.checkVisibility?.() || look.opacity === "0" || host.closest(".bv-arcs g:not(.bv-shown)")) continue;
+    if (!host.checkVisibility?.() || host.closest(".bv-arcs g:not(.bv-shown)")) continue;
     if (node.nodeType === 3) textOf(node, look, zero, items);
     else if (["path"].includes(host.localName)) {
       const { a, b, c, d, e, f: g } = host.getScreenCTM();
@@ -1160,7 +1074,6 @@ function itemsOf(ui) {
   }
   return items;
 }
-
 /** The words of a text, each where it stands. @param {any} node @param {any} look @param {DOMRect}
  * zero @param {Record<string, any>[]} items */
 function textOf(node, look, zero, items) {
@@ -1177,7 +1090,6 @@ function textOf(node, look, zero, items) {
       ...(upright ? { transform: `rotate(-90 ${f(middle + size * 0.35)} ${f(base)})` } : {}) });
   }
 }
-
 /** @param {Ui} ui @param {string} kind svg or png */
 function exported(ui, kind) {
   const items = itemsOf(ui), { root, at, data } = ui, { width } = root.getBoundingClientRect();
@@ -1197,7 +1109,6 @@ function exported(ui, kind) {
   };
   image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
 }
-
 /** @param {Ui} ui @param {string} act */
 function act(ui, act) {
   const { model, at, words, start, total } = ui, { layer, t, s } = now(ui);
@@ -1222,11 +1133,11 @@ function act(ui, act) {
   at.call.select();
   navigator.clipboard?.writeText(at.call.value).catch(() => {}); // not allowed: it is selected
 }
-
 /** @param {Ui} ui @param {any} event */
 function press(ui, event) {
   const node = event.target.closest("button, input[data-choice], [data-cell], [data-word]");
-  const { word, other, cell, pair, layer: wanted, head, choice = "", act: does } = node?.dataset || {};
+  const { word, other, cell, pair, head, choice = "" } = node?.dataset || {};
+  const { layer: wanted, act: does } = node?.dataset || {};
   const { settings } = ui;
   if (!node) return;
   if (does !== "play" && ui.playing) play(ui, false);
@@ -1245,7 +1156,6 @@ function press(ui, event) {
   if (key === "direction") lock(ui, sends ? s : t);
   if (does) act(ui, does);
 }
-
 /** What the pointer or the focus is on. @param {Ui} ui @param {any} target */
 function point(ui, target) {
   const node = target.closest?.("[data-cell], [data-word], [data-head]");
@@ -1256,7 +1166,6 @@ function point(ui, target) {
   ui.hover = next;
   paint(ui, true);
 }
-
 /** The arrow keys, Home and End, inside what is one tab stop. @param {Ui} ui @param {any} event */
 function move(ui, event) {
   const { target, key } = event;
@@ -1275,8 +1184,7 @@ function move(ui, event) {
   node.focus();
   if (group.matches("[role=radiogroup]")) node.click();
 }
-
-/** The text box and what is beside it. @param {Ui} ui */
+// The text box and what is beside it.
 function listenToInput(ui) {
   const { at: { input }, model } = ui;
   let timer;
@@ -1303,7 +1211,6 @@ function listenToInput(ui) {
       node.value = node.dataset.sent = value;
   });
 }
-
 /** What a view on the page holds: `root` and `at`, its elements; `model`; `hover`, what the pointer
  * is on; and what `derive` makes of the numbers. @param {{model: any, el: any}} host */
 function render({ model, el }) {
@@ -1367,7 +1274,6 @@ function render({ model, el }) {
     clearTimeout(ui.timer);
   };
 }
-
 export { aligned, arcsOf, callOf, changesOf, digits, directionOf, fromHash, headline, isStale, kin,
   place, portsOf, ramp, ranked, says, scaleOf, spreadOf, stacked, toHash, trendOf, wordsOf };
 export default { render };
