@@ -176,7 +176,7 @@ def test_every_token_of_both_has_its_column(model, minilm, influence):
 
 def test_an_array_says_what_it_is():
     data = view(A, ["a"], label="attention", layers=["early"]).state["data"]
-    assert data["label"] == "attention" and data["layers"] == ["early"] and data["hidden"] is None
+    assert data["label"] == "attention" and data["layers"] == ["early"] and data["how"] == {}
 
 
 def test_words_are_joined_from_their_pieces():

@@ -124,7 +124,9 @@ def view(
         "stderr": encoded(stderr),
         "label": label,
         "ramp": RAMP,
-    } | _origin(influence)
+        "how": getattr(influence, "how", {}),
+        "source": SOURCE,
+    }
     nothing = [None] * len(found)
     reasons = map(reason, nothing if paths is None else paths, nothing if heads is None else heads)
     matrices: dict[int | str, np.ndarray] = dict(enumerate(values))
@@ -231,23 +233,6 @@ def _measured(
         )
     names = [re.sub(r"^.*\.(\d+)$", r"layer \1", site) for site in influence.sites]
     return values, None if influence.stderr is None else stderr, influence.tokens, names
-
-
-def _origin(influence: Any) -> dict[str, Any]:
-    """Where the numbers come from, as far as the influence knows it."""
-    how = getattr(influence, "how", {})
-    method = how.get("method", "")
-    if how.get("samples"):
-        method += f", {how['samples']} samples"
-    versions = [f"{name} {how[name]}" for name in ("torch", "transformers") if name in how]
-    return {
-        "model": how.get("model", "").removesuffix("/model"),
-        "text": how.get("text", ""),
-        "method": method,
-        "versions": ", ".join(versions),
-        "hidden": how.get("hidden"),
-        "source": SOURCE,
-    }
 
 
 def _chosen(

@@ -277,6 +277,14 @@ function callOf(data, settings, [layer, target, source]) {
     .map(([name, value]) => `${name}=${words[value] || JSON.stringify(value)}`);
   return `${[data.call, ...options].join(", ")})`;
 }
+/** Where the numbers come from, as far as the influence knows it.
+ * @param {any} data @param {string} layer @param {number | null} head */
+function captionOf({ how, source }, layer, head) {
+  const versions = ["torch", "transformers"].filter(name => how[name]);
+  return [(how.model || "").replace(/\/model$/, ""), layer, head === null ? "" : `head ${head}`,
+    how.method, how.samples ? `${how.samples} samples` : "",
+    versions.map(name => `${name} ${how[name]}`).join(", "), source].filter(Boolean).join(" · ");
+}
 /** What is chosen, for the address of a page. @param {any} settings @param {any[]} selected */
 const toHash = ({ head, ...settings }, [layer, target, source]) => String(new URLSearchParams(
   { layer, target, source, ...settings, ...(head >= 0 && head !== null ? { head } : {}) }));
@@ -521,7 +529,7 @@ function derive(ui) {
   ui.names = ui.second.names || ["the first", "the second"];
   ui.scale = scaleOf(ui.panels, settings.own);
   ui.columns = ui.comparing ? aligned(ui.words, ui.second) : [];
-  ui.hidden = data.hidden || null;
+  ui.hidden = data.how.hidden || null;
   const theme = ui.dark ? "dark" : "light";
   ui.colours = ramp(data.ramp[theme]);
   ui.changes = ramp(CHANGES[theme]);
@@ -885,7 +893,8 @@ function drawLegend(ui, lines) {
   const stops = (change ? ui.changes : ui.colours).filter((_, i) => i % 15 === 0);
   const what = label ? `${label[0].toUpperCase()}${label.slice(1)}` : "Influence: how far the "
     + "row’s word moves when the column’s is pushed a little, squared and summed over the "
-    + "numbers of the push; no unit. One scale for all layers. Sensitivity: what is loud need not carry news";
+    + "numbers of the push; no unit. One scale for all layers. Sensitivity: what is loud need not "
+    + "carry news";
   const clipped = change && ui.spread.beyond ? ` ${ui.spread.beyond} of ${ui.spread.of} lie beyond `
     + "the ends and have their colours." : "";
   const text = change ? `${ui.names[1]} relative to ${ui.names[0]}; a scale for each layer.${
@@ -970,8 +979,7 @@ function paint(ui, pointed = false) {
   }
   for (const draw of [drawHead, drawChips, drawArcs, drawSecond, drawHint]) draw(ui);
   if (!pointed || ui.playing) drawTrend(ui);
-  at.caption.textContent = [data.model, panel.name, head === null ? "" : `head ${head}`,
-    data.method, data.versions, data.source].filter(Boolean).join(" · ");
+  at.caption.textContent = captionOf(data, panel.name, head);
   const state = { selected: model.get("selected"), ...settings, of: data.of };
   root.dataset.state = JSON.stringify(state);
   if (held && focusedKey() !== held)
@@ -1095,7 +1103,7 @@ function exported(ui, kind) {
   const items = itemsOf(ui), { root, at, data } = ui, { width } = root.getBoundingClientRect();
   const bottom = Math.max(...items.map(({ tag, y = 0, height = 0 }) => Number(y) + Number(height)),
     at.stage.offsetTop + at.stage.offsetHeight);
-  const css = getComputedStyle(root), sentence = data.text || data.tokens.join(" ");
+  const css = getComputedStyle(root), sentence = data.how.text || data.tokens.join(" ");
   items.push(...[sentence, at.caption.textContent].map((text, k) => ({ tag: "text", text, x: 32,
     y: bottom + 30 + 18 * k, "font-size": 12, fill: css.getPropertyValue("--quiet") })));
   const svg = picture({ width, height: bottom + 64, paper: css.backgroundColor, items,
