@@ -24,15 +24,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 REWRITTEN = {f"0{number}" for number in range(10)} | {"15"}  # a short set-up, claims in one cell
 A_HANG = 3600  # seconds: no machine is so slow; a limit is there for a kernel that never answers
 LONG = "08_findings"  # measures all sentences: whole once a week, a sample on every push
-FIRST = {f"0{number}" for number in range(7)}  # run with the oldest transformers, too
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def as_committed(path):
     """A notebook to run as it is, with the marks that say when."""
     marks = [pytest.mark.weekly] if path.stem == LONG else []
-    if path.stem[:2] in FIRST:
-        marks.append(pytest.mark.old_transformers)
     return pytest.param(path, marks=marks, id=path.stem)
 
 
@@ -209,7 +206,7 @@ def test_anatomy(path):
         assert link.startswith("http") or (path.parent / link).exists(), link
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     lengths = sorted(len(source.splitlines()) for source in code)
-    median, longest = (10, 30) if path.stem[:2] in REWRITTEN else (12, 36)
+    median, longest = (10, 30) if path.stem < "10" else (12, 36)
     assert lengths[len(lengths) // 2] <= median and lengths[-1] <= longest
     # the cell after the parameters: a screen of imports is no way to begin
     assert len(code[1].splitlines()) <= 8 or path.stem[:2] not in REWRITTEN
