@@ -12,6 +12,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PAGES = [
     "index",
+    "notes",
     *sorted(
         str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[0-9]*.ipynb")
     ),
@@ -81,7 +82,7 @@ def test_every_page(opened, book, name):
     formulas = page.locator(".bd-article .math")
     assert page.locator(".bd-article .math mjx-container > svg").count() == formulas.count()
     assert page.locator(".bd-article .math [data-mjx-error]").count() == 0
-    for frame in page.locator(".bd-article iframe").all():
+    for frame in page.locator(".bd-article iframe:visible").all():
         frame.content_frame.locator('.bv[data-ready="ready"]').wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, (
         "a phone need not scroll the page sideways"
@@ -97,9 +98,9 @@ def test_every_page(opened, book, name):
 
 def test_the_pages_hold_what_the_tests_above_look_for(opened):
     """Formulas, figures and views are found on the pages that are known to have them."""
-    page = opened("06_exact_jacobian")
+    page = opened("15_the_formula")
     assert page.locator(".bd-article .math mjx-container > svg").count() > 10
-    assert page.locator(".bd-article img").count() >= 3
+    assert page.locator(".bd-article img").count() >= 2
     assert page.locator(".bd-article mjx-assistive-mml").count() > 10, (
         "a screen reader gets the formulas too"
     )
@@ -108,7 +109,7 @@ def test_the_pages_hold_what_the_tests_above_look_for(opened):
 def test_the_front_page_has_the_question_a_live_view_and_the_path(opened):
     page = opened("index", viewport={"width": 1200, "height": 900})
     assert "which other words notice" in page.locator(".bd-article").inner_text()
-    root = page.frame_locator("iframe").locator('.bv[data-ready="ready"]')
+    root = page.frame_locator("iframe >> nth=0").locator('.bv[data-ready="ready"]')
     root.wait_for()
     before = json.loads(root.get_attribute("data-state"))["selected"]
     word = root.locator(".bv-sentence button").nth(1)
@@ -124,7 +125,7 @@ def test_the_front_page_has_the_question_a_live_view_and_the_path(opened):
     links = "links => links.map(link => link.getAttribute('href'))"
     listed = page.locator(".bd-article table a").evaluate_all(links)
     contents = page.locator(".bd-sidebar-primary nav a").evaluate_all(links)
-    assert listed == [link for link in contents if "solutions" not in link], (
+    assert listed == [link for link in contents if re.match(r"\d\d_", link)], (
         "the path, then further reading"
     )
 
@@ -135,7 +136,7 @@ def test_contents_next_and_previous_follow_the_path(opened):
         "links => links.map(link => link.href)"
     )
     names = [unquote(link).rpartition("/html/")[2].removesuffix(".html") for link in contents]
-    assert sorted(names) == PAGES[1:], "every notebook is in the contents, once"
+    assert sorted(names) == sorted(PAGES[1:]), "every notebook is in the contents, once"
     walked = []
     while (following := page.locator("a.right-next")).count():
         following.click()
@@ -161,7 +162,7 @@ def test_search_finds_a_word(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_view_is_as_dark_as_the_page(opened, scheme):
     page = opened("index", color_scheme=scheme)
-    root = page.frame_locator("iframe").locator('.bv[data-ready="ready"]')
+    root = page.frame_locator("iframe >> nth=0").locator('.bv[data-ready="ready"]')
     root.wait_for()
     light = "e => Math.max(...getComputedStyle(e).color.match(/[0-9]+/g).slice(0, 3)) < 128"  # dark letters
     assert (
