@@ -4,6 +4,7 @@ A small core, in the order in which the notebooks 00 to 05 meet it:
 
     models, words, inputs       a model and a sentence, and what a measurement expects of them
     hooks, shapes, source       what flows through a model, its shapes, the source of a class
+    clean                       a forward pass that is neither random nor coarse
     noise, sampling, result     the experiment: disturb one position, watch the others
     figures, lines, labels      maps, lines with intervals, and the text in both
     drawing                     the architecture as a picture, with the shapes of a pass

@@ -2,13 +2,11 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from .models import positions
@@ -19,7 +17,6 @@ LIMITS = {
     "token_type_ids": "type_vocab_size",
     "position_ids": "max_position_embeddings",
 }  # inputs [1, seq] that number something, and how the configuration names how many there are
-HALF = (torch.float16, torch.bfloat16)
 QUANTISED = re.compile("quantiz|quanto|bitsandbytes|gptq|awq")  # in the module of a class
 
 
@@ -57,35 +54,6 @@ def check_precision(module: nn.Module) -> None:
                 f"{torch.get_autocast_dtype(device)}, whose rounding would be measured; leave the "
                 "autocast block, or open autocast(enabled=False) inside it"
             )
-
-
-@contextmanager
-def clean_pass(model: nn.Module) -> Iterator[None]:
-    """Around one forward pass: `ValueError`, with the cause, for one that is random or coarse."""
-    coarse: list[str] = []
-
-    def look(module: nn.Module, _args: tuple, output: Any) -> None:
-        for leaf in tree_leaves(output):
-            if getattr(leaf, "dtype", None) in HALF:
-                coarse.append(f"{leaf.dtype} from a {type(module).__name__}")
-
-    check_precision(model)
-    before = _generators()
-    with ExitStack() as handles, handles:  # closed twice, in case the closing is interrupted
-        for module in model.modules():
-            handles.enter_context(module.register_forward_hook(look))
-        yield
-    if coarse:
-        raise ValueError(
-            f"expected a pass in float32 or float64, got {coarse[0]}, whose rounding would be "
-            "measured; take the autocast or the .half() out of the model's forward"
-        )
-    if not all(map(torch.equal, before, _generators())):
-        raise ValueError(
-            "expected a pass that gives the same each time, got one that draws random numbers, "
-            "which would be measured; switch off what draws them, such as a dropout that stays on "
-            "in eval mode"
-        )
 
 
 def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
@@ -184,12 +152,6 @@ def _inside(module: nn.Module) -> str | None:
             steps = [f"[{step}]" if step.isdigit() else f".{step}" for step in name.split(".")]
             return "model" + "".join(steps)
     return None
-
-
-def _generators() -> list[Tensor]:
-    """The state of the generators that a pass may draw from."""
-    cuda = torch.cuda
-    return [torch.get_rng_state(), *(cuda.get_rng_state_all() if cuda.is_initialized() else [])]
 
 
 def _check_ids(name: str, ids: Tensor, size: int | None) -> None:

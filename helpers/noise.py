@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .clean import clean_pass
 from .hooks import SiteError, edit, names, record, resolve
-from .inputs import clean_pass, prepare
+from .inputs import prepare
 from .result import PROGRESS, Influence, Progress, how_it_came
 from .sampling import Sampling, draw, mean_and_stderr
 from .values import whole

@@ -126,7 +126,7 @@ def downstream_influence(
     if method == "noise":
         layers = []
         if inject is None or observe is None:
-            layers = [name.partition("[")[0] for name in layer_stack(model, inputs).names]
+            layers = layer_stack(model, inputs).modules
         entering = inject is None
         rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering)
         rows.seen = [k for k in rows.seen if k > rows.start]
@@ -240,7 +240,7 @@ def _layers_by_noise(
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
     """Every layer gets its clean input, and noise of its own on it, in one pass of the model."""
-    modules = [name.partition("[")[0] for name in stack.names]
+    modules = stack.modules
     sites = [modules[number] for number in spreads]
     rows = Rows(model, inputs, sites, sites, entering=True)
     again = modules != stack.names  # a module that is several layers

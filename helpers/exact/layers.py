@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..clean import clean_pass
 from ..hooks import hidden_state, hooked, record, resolve
-from ..inputs import clean_pass, prepare
+from ..inputs import prepare
 from ..values import shortened
 from ..words import Inputs
 from .jacobian import LayerJacobian
@@ -33,6 +34,11 @@ class LayerStack:
     def __repr__(self) -> str:
         text = shortened(" ".join(self.tokens))
         return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {text})"
+
+    @property
+    def modules(self) -> list[str]:
+        """The name of each layer's module, which is that of several where layers share one."""
+        return [name.partition("[")[0] for name in self.names]
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with what else the model gave it."""

@@ -90,7 +90,7 @@ def cotangents(
         entries.append(hidden.detach().requires_grad_())
         return entries[-1]
 
-    layers = [name.partition("[")[0] for name in stack.names]
+    layers = stack.modules
     site = layers[-1] if callable(observe) else observe
     prepared, _ = prepare(model, inputs)
     with torch.enable_grad(), edit(model, dict.fromkeys(layers, cut)):
