@@ -206,7 +206,7 @@ def test_anatomy(path):
         assert link.startswith("http") or (path.parent / link).exists(), link
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     lengths = sorted(len(source.splitlines()) for source in code)
-    median, longest = (10, 30) if path.stem < "10" else (12, 36)
+    median, longest = (10, 30) if path.stem < "10" else (11, 30)
     assert lengths[len(lengths) // 2] <= median and lengths[-1] <= longest
     # the cell after the parameters: a screen of imports is no way to begin
     assert len(code[1].splitlines()) <= 8 or path.stem[:2] not in REWRITTEN
