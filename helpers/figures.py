@@ -219,7 +219,8 @@ def _draw(
         raise ValueError(f"expected values {expected}, one label per row and column, got {got}")
     norm = _norm(values, log, limits)
     for axes, matrix in zip(panels, values, strict=True):
-        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin if log else None, None))
+        lowest = norm.vmin if log else -np.inf
+        shown = np.ma.masked_invalid(np.clip(matrix, lowest, None))
         axes.pcolormesh(shown, cmap=COLOURS, norm=norm)
         axes.set(
             xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import snapshot, tiny_bert
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -97,6 +98,7 @@ def jacobian(hidden=None, mask=None):
     )
 
 
+TOKENIZER = "BertTokenizer" if transformers.__version__ >= "5" else "BertTokenizerFast"
 BAD = [
     # text
     (lambda t: encode(t, ""), "expected a sentence, got '', which has no token"),
@@ -170,9 +172,9 @@ BAD = [
     ),
     (
         lambda t: shape_table(t, IDS),
-        "torch.nn.Module, got BertTokenizer; a tokenizer; the model comes first",
+        f"torch.nn.Module, got {TOKENIZER}; a tokenizer; the model comes first",
     ),
-    (lambda t: module_tree(t), "torch.nn.Module, got BertTokenizer; a tokenizer"),
+    (lambda t: module_tree(t), f"torch.nn.Module, got {TOKENIZER}; a tokenizer"),
     (lambda t: module_tree("encoder"), "expected a model, a torch.nn.Module, got str"),
     (
         lambda t: shape_table(torch.nn.Identity().eval(), IDS),
@@ -396,7 +398,7 @@ BAD = [
     (lambda t: record((MODEL, t), "embeddings").__enter__(), "got tuple; unpack it"),
     (
         lambda t: edit(t, {"embeddings": abs}).__enter__(),
-        "torch.nn.Module, got BertTokenizer; a tokenizer",
+        f"torch.nn.Module, got {TOKENIZER}; a tokenizer",
     ),
     # the derivative
     (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import transformers
 from transformers import CamembertTokenizer, CanineTokenizer, XLMRobertaTokenizer
 
 from helpers.statistics import mark_sentence, read_sentences, shuffled
@@ -252,6 +253,9 @@ def test_shuffled_words_keep_their_kind_and_names_their_place(files, minilm):
     )
 
 
+@pytest.mark.skipif(
+    transformers.__version__ < "5", reason="these classes take a vocabulary from transformers 5 on"
+)
 @pytest.mark.parametrize("kind", [XLMRobertaTokenizer, CamembertTokenizer])
 def test_words_and_marks_do_not_depend_on_the_tokenizer(kind):
     """SentencePiece cuts at spaces only: "cat," would be one word, a Chinese sentence another."""
