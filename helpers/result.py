@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .values import shortened, whole
+from .words import joined
 
 # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form
 # does not look at itself
@@ -99,14 +100,7 @@ class Influence:
 
     def words(self) -> "Influence":
         """Summed over the pieces of each word, see `pooled`; inner pieces begin with ##."""
-        groups: list[tuple[str, list[int]]] = []
-        for place, token in enumerate(self.tokens):
-            if groups and token.startswith("##"):
-                word, places = groups[-1]
-                groups[-1] = word + token[2:], [*places, place]
-            else:
-                groups.append((token, [place]))
-        return self.pooled(groups)
+        return self.pooled(joined(self.tokens))
 
     def crop(self, first: int, last: int) -> "Influence":
         """The positions `first` to `last`, both included, alone."""

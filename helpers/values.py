@@ -1,12 +1,10 @@
-"""Single values: what is expected of them, with an error that says so; and equal data objects."""
+"""Single values: what is expected of them, with an error that says so."""
 
 import operator
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 
 def whole(value: Any, what: str, low: int, high: int | None = None, hint: str = "") -> int:
@@ -41,26 +39,6 @@ def all_pairs(values: Any) -> np.ndarray:
             f"expected values [..., target, source] of all pairs of words, got {list(found.shape)}"
         )
     return found
-
-
-def same(first: object, second: object) -> bool:
-    """Whether two data objects of one class hold the same; tensors by numbers, NaN like NaN."""
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        alike = (
-            first.shape == second.shape
-            and first.dtype == second.dtype
-            and first.device == second.device
-        )
-        return alike and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if is_dataclass(first) and is_dataclass(second):
-        return all(
-            same(getattr(first, part.name), getattr(second, part.name)) for part in fields(first)
-        )
-    return bool(first == second)
 
 
 def shortened(text: str, width: int = 60) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .models import quiet
-from .values import same, shortened, whole
+from .values import shortened, whole
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 LETTER = rf"[\p{{L}}\p{{N}}--[{UNSPACED}]][\p{{M}}\p{{Cf}}]*"  # with accents, vowel signs, joiners
@@ -44,7 +44,14 @@ class Sentence:
         return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
 
     def __eq__(self, other: object) -> bool:
-        return same(self, other)
+        if not isinstance(other, Sentence) or self.inputs.keys() != other.inputs.keys():
+            return False
+        for name, mine in self.inputs.items():
+            theirs = other.inputs[name]
+            alike = (mine.dtype, mine.device) == (theirs.dtype, theirs.device)
+            if not (alike and torch.equal(mine, theirs)):
+                return False
+        return all(vars(other)[name] == own for name, own in vars(self).items() if name != "inputs")
 
     def position(self, word: str, occurrence: int = 0, text: int | None = None) -> int:
         """The first token of a word, or of several; see `positions`.
@@ -172,6 +179,28 @@ def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
     starts, ends = map(set, zip(*words_of(text), strict=True))
     found = regex.finditer(wanted, _folded(text, case, accents), overlapped=True) if word else []
     return [m.span() for m in found if m.start() in starts and m.end() in ends]
+
+
+def joined(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Words and the positions of their pieces; tokenizers mark pieces inside a word, or its first.
+
+    >>> joined(["[CLS]", "em", "##bed", "it"])
+    [('[CLS]', [0]), ('embed', [1, 2]), ('it', [3])]
+    """
+    first_is_marked = any(token.startswith(("Ġ", "▁")) for token in tokens)
+    words: list[tuple[str, list[int]]] = []
+    for position, token in enumerate(tokens):
+        letters = MARKS.sub("", token)
+        goes_on = token.startswith("##")
+        if first_is_marked:
+            after_letter = bool(words) and words[-1][0][-1:].isalnum()
+            goes_on = after_letter and token[:1].isalnum() and token[0] not in "Ġ▁"
+        if goes_on and words:
+            word, places = words[-1]
+            words[-1] = word + letters, [*places, position]
+        else:
+            words.append((letters or token, [position]))
+    return words
 
 
 def _typed(tokenizer, part: Any) -> tuple[str, list[Place]]:

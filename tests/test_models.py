@@ -1,6 +1,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -300,6 +301,7 @@ def test_sentences_compare_and_print_in_a_line(minilm):
     tokenizer = minilm[1]
     first, same, other = (encode(tokenizer, text) for text in ("The man.", "The man.", "The men."))
     assert first == same and first != other and first != "The man."
+    assert first != replace(first, text="the man.") and first == replace(first)
     assert first != Sentence(first.inputs | {"attention_mask": torch.zeros(1, 5)}, first.tokens)
     assert repr(first) == "Sentence(5 tokens: [CLS] the man . [SEP])"
     assert len(repr(encode(tokenizer, "word " * 400))) < 100

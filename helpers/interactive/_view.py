@@ -21,7 +21,7 @@ import torch
 
 from ..figures import RAMP
 from ..result import Influence
-from ..words import MARKS
+from ..words import joined
 
 HERE = Path(__file__).parent
 MAX_TOKENS = 512  # in a page, which shows 64 at a time
@@ -117,7 +117,7 @@ def view(
         "title": title,
         "call": ", ".join(call),
         "tokens": tokens,
-        "words": _words(tokens),
+        "words": joined(tokens),
         "special": special,
         "layers": list(layers),
         "values": encoded(values),
@@ -297,20 +297,3 @@ def _compared(
         "columns": columns,
         "names": list(names),
     }
-
-
-def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Words and the positions of their pieces; models mark pieces inside a word, or its first."""
-    first_is_marked = any(token.startswith(("Ġ", "▁")) for token in tokens)
-    words: list[tuple[str, list[int]]] = []
-    for position, token in enumerate(tokens):
-        inner = (
-            token[:1].isalnum() and token[0] not in "Ġ▁"
-            if first_is_marked
-            else token.startswith("##")
-        )
-        if inner and words and words[-1][0][-1:].isalnum():
-            words[-1] = words[-1][0] + MARKS.sub("", token), [*words[-1][1], position]
-        else:
-            words.append((MARKS.sub("", token) or token, [position]))
-    return words
