@@ -272,9 +272,9 @@ def _read(
         goes_on = token.startswith("##") or start < covered or start not in own_starts
         if token in named:
             letters, goes_on = token, False
-        elif not letters:
+        elif not letters.strip():
             letters, goes_on, end = "␣", False, start
-        elif _folded(letters) != _folded(stretch):
+        elif letters not in (stretch, stretch.lower(), _folded(stretch)):  # bytes, or normalised
             letters = text[max(start, covered) : end]
         if (first := bisect(starts, start)) > reached:
             word += 1
