@@ -280,7 +280,7 @@ def _draw_layer(sheet: _Sheet, title: str, stack: LayerStack, number: int, maps:
     width, side = parts["query"].out_features // heads, min(0.42, 5.4 / heads - 0.04)
     biased = score_bias(layer, *stack.arguments[number]) is not None
     scores = f"softmax(q·kᵀ / √{width}{' + distance bias' if biased else ''})"
-    told = f"weights {scores}, dark 0, bright 1 (row = target), times v"
+    told = f"weights {scores}, light 0, dark 1 (row = target), times v"
     sheet.text(4, 2.0, f"{heads} heads of {width}: {told}")
     for head, weights in enumerate(maps.numpy(force=True)):  # [target, source]
         left = 4 + (side + 0.04) * (head - heads / 2)

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -18,11 +18,11 @@ from .labels import LABELS, SMALL, STYLE, TICKS, TITLE, inches, label_texts, log
 from .values import numbers
 
 INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
-COLOURS = "viridis"  # readable with any common colour vision
 RAMP = {  # one hue; what is weak comes close to the paper, in a light theme and in a dark one
     "light": ["f8f4ee", "fde6d2", "fbc79d", "f39c62", "de6a34", "b2420f", "77290a"],
     "dark": ["242125", "40291f", "6b3720", "a04c22", "da6d34", "f9a06a", "ffdabb"],
 }
+COLOURS = LinearSegmentedColormap.from_list("ramp", [f"#{colour}" for colour in RAMP["light"]])
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -222,6 +222,7 @@ def _draw(
         lowest = norm.vmin if log else -np.inf
         shown = np.ma.masked_invalid(np.clip(matrix, lowest, None))
         axes.pcolormesh(shown, cmap=COLOURS, norm=norm)
+        axes.patch.set(hatch="////", edgecolor="0.75")  # seen where a value is missing
         axes.set(
             xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal"
         )  # the first row on top

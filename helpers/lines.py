@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figures import COLOURS
 from .labels import LABELS, STYLE, log_ticks, wrapped
 from .values import numbers
 
@@ -28,14 +27,12 @@ def curves(
     log: str = "",
     reference: float | None = None,
     reference_label: str = "",
-    ordered: bool = False,
 ) -> Figure:
     """Lines over `x`: each value of `lines` is y, or (y, low, high) for a line with its interval.
 
     `x` is one sequence for all lines, or a mapping with one for each. `log` names the logarithmic
-    axes ("", "x", "y" or "xy"); `reference` draws a dashed horizontal line; `ordered` gives lines
-    that have an order, such as layers, colours from dark to light. Raises `ValueError` for a line
-    that has not one value for each place.
+    axes ("", "x", "y" or "xy"); `reference` draws a dashed horizontal line. Raises `ValueError` for
+    a line that has not one value for each place.
 
     >>> lines = {"a": [1, 2], "b": ([1, 1], [0, 0], [2, 2])}
     >>> figure = curves([1, 2], lines, xlabel="layer", ylabel="share")
@@ -47,8 +44,6 @@ def curves(
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     palette = sns.color_palette("colorblind")
-    if ordered:
-        palette = mpl.colormaps[COLOURS](np.linspace(0, 0.9, len(lines)))
     for number, (name, line) in enumerate(lines.items()):
         y, *interval = map(numbers, line if isinstance(line, tuple) else (line,))
         if isinstance(x, Mapping) and name not in x:
