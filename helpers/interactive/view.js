@@ -281,7 +281,7 @@ function callOf(data, settings, [layer, target, source]) {
  * @param {any} data @param {string} layer @param {number | null} head */
 function captionOf({ how, source }, layer, head) {
   const versions = ["torch", "transformers"].filter(name => how[name]);
-  return [(how.model || "").replace(/\/model$/, ""), layer, head === null ? "" : `head ${head}`,
+  return [how.model, layer, head === null ? "" : `head ${head}`,
     how.method, how.samples ? `${how.samples} samples` : "",
     versions.map(name => `${name} ${how[name]}`).join(", "), source].filter(Boolean).join(" · ");
 }
@@ -771,7 +771,7 @@ function drawTrend(ui) {
   const value = panel.values[t][s], error = panel.errors?.[t][s] ?? 0;
   const share = data.label || t === s || !(value > 0) ? "" : ` · ${percent(shareOf(panel.values, t,
     s))} of what \u2068${words[t].text}\u2069 receives from others`;
-  at.pair.replaceChildren(make("b", {}, written(words[s], true), " → ", written(words[t], true)),
+  at.pair.replaceChildren(make("b", {}, `${spoken(words[s])} → ${spoken(words[t])} in each layer`),
     make("em", {}, found ? `${data.label || "influence"} ${digits(value)}${error > 0
       ? ` ± ${digits(error)}` : ""} in ${panel.name}${share}` : ""));
   [...tiles].forEach((tile, k) => {
