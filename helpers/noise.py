@@ -232,7 +232,7 @@ class Rows:
         if hidden.ndim == 3 and hidden.shape[1] == seq:
             return hidden
         if (self.function and k == self.seen[0]) or hidden.ndim == 2:
-            return hidden.flatten(1)[:, None]
+            return hidden.reshape(len(hidden), 1, -1)
         padded = hasattr(config, "attention_window") or hasattr(config, "block_size")
         if padded and hidden.ndim == 3 and hidden.shape[1] > seq:  # inside the model, at the end
             return hidden[:, :seq]

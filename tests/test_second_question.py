@@ -48,6 +48,11 @@ def vector(output):
     return hidden / hidden.norm(dim=-1, keepdim=True)
 
 
+def number(output):
+    """One number for each row, [rows]."""
+    return output[0].flatten(1)[:, 0]
+
+
 def derivative(model, function, site="embeddings", inputs=IDS):
     """[answer, position, hidden]: of a function of the output, by what a site puts out, by autograd."""
     with record(model, site) as trace:
@@ -126,6 +131,8 @@ def test_what_moves_a_prediction_or_the_sentence_vector(kind):
         model, IDS, observe=vector, method="noise", samples=2000, sigma=1e-5
     )
     within(pushed, truth[None, None])
+    one = noise_response(model, IDS, position=2, observe=number, samples=2000, sigma=1e-5)
+    within(one, derivative(model, number).square().sum((0, 2))[2])
     back = upstream_influence(model, IDS, observe=vector, method="exact")
     assert (
         torch.allclose(back.values[0, 0], truth, rtol=1e-8) or "albert" in str(type(model)).lower()
