@@ -61,22 +61,23 @@ def outflow(matrix: np.ndarray) -> np.ndarray:
 def reach(
     matrix: np.ndarray, sources: np.ndarray, *, words: np.ndarray | None = None, later: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Influence of some words on the others, and that of any word over the same distances in the same sentence.
+    """Influence of some words, and that of the other words over the same distances in their sentence.
 
-    `sources` [word] of bool says which; `words` [word] of bool says what counts as any word and as
-    a receiver (default: all), for a matrix with special tokens; `later` counts only receivers that
-    come after the source. Returns (sent, matched), [...] each, relative to the sentence's mean
-    pair; NaN where there is no pair to compare. For a ratio take `interval(sent, over=matched)`,
-    see `span_influence`. For all words it is exactly 1.
+    `sources` [word] of bool says which; they are not among those that they are compared with.
+    `words` [word] of bool says what counts as a word and as a receiver (default: all), for a matrix
+    with special tokens; `later` counts only receivers that come after the source. Returns (sent,
+    matched), [...] each, relative to the sentence's mean pair; NaN where there is no pair to
+    compare. For a ratio take `interval(sent, over=matched)`, see `span_influence`.
 
     >>> sent, matched = reach(np.ones((6, 6)), np.arange(6) == 2)
     >>> float(sent / matched)
     1.0
     """
     matrix = all_pairs(matrix)
+    sources = np.asarray(sources, dtype=bool)
     words = np.ones(matrix.shape[-1], dtype=bool) if words is None else words
     receivers = words[:, None] & ((_order(matrix) > 0) if later else (_gap(matrix) > 0))
-    return _compare(matrix, receivers & sources, receivers & words)
+    return _compare(matrix, receivers & sources, receivers & words & ~sources)
 
 
 def span_influence(

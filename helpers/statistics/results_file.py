@@ -20,6 +20,7 @@ def by_kind(
     """`reach` of each kind of word in each sentence, from its [layer, token, token] influence (mean over pieces)."""
     found: dict[str, list] = {}
     all_kinds = dict.fromkeys(kind for words in chosen for kind in words.kinds())
+    all_kinds.pop("all words", None)  # there is no other word to compare them with
     for values, words in zip(maps, chosen, strict=True):
         matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
         every = kinds["all words"]
@@ -50,10 +51,11 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
     "names" and each type of name are compared with all pairs of words outside names (punctuation
     aside), "phrases" (see `MarkedSentence.phrases`) with all pairs outside phrases that have no
     word of a name, "names, content words" and "names over phrases" only have content words on both
-    sides.
+    sides. Where parts of speech are known, "noun compounds" are a stricter control.
     """
     found: dict[str, list] = {}
     types = sorted({kind for words in chosen for kind in words.types})
+    tagged = any(words.pos for words in chosen)
     for values, words in zip(maps, chosen, strict=True):
         matrix, kinds = words.matrix(values, mean=True), words.kinds(special=False)
         content = kinds.get("content word", ~words.punctuation)
@@ -67,6 +69,11 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
                 matrix, words.spans, content, against=words.phrases()
             ),
         }
+        if tagged:
+            nouns = words.phrases(nouns=True)
+            pairs["noun compounds"] = span_influence(matrix, nouns, free)
+            over = span_influence(matrix, words.spans, content, against=nouns)
+            pairs["names over noun compounds"] = over
         for kind in types:
             spans = [
                 span for span, its in zip(words.spans, words.types, strict=True) if its == kind

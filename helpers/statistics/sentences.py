@@ -112,9 +112,15 @@ class MarkedSentence:
             padded["[SEP]"] = place == place[-1]
         return padded
 
-    def phrases(self) -> list[list[int]]:
-        """Word numbers of each run of two or more content words that has no word of a name: the control of names."""
+    def phrases(self, *, nouns: bool = False) -> list[list[int]]:
+        """Word numbers of each run of two or more content words outside names: the control of names.
+
+        With `nouns` of common nouns alone, as in "bus stop"; none where `pos` does not tell.
+        """
         free = self.kinds(special=False).get("content word", np.zeros(len(self.words), dtype=bool))
+        if nouns:
+            parts = self.pos or [""] * len(self.words)
+            free &= np.array([part == "NOUN" for part in parts], dtype=bool)
         free[[word for span in self.spans for word in span]] = False
         runs = np.split(np.arange(len(free)), np.flatnonzero(np.diff(free.astype(int))) + 1)
         return [run.tolist() for run in runs if len(run) > 1 and free[run[0]]]
