@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers import (
+    Influence,
     LayerJacobian,
     Sentence,
     curves,
@@ -32,6 +34,7 @@ from helpers import (
     shape_table,
     show_source,
     upstream_influence,
+    view,
 )
 from helpers.statistics import (
     interval,
@@ -528,6 +531,101 @@ BAD = [
 ]
 
 
+def cat(*arguments, **options):
+    """A position in a sentence in which "cat" stands twice."""
+    return lambda t: encode(t, "Anna saw a cat, a big cat.").position(*arguments, **options)
+
+
+def cat_or_dog(*arguments, **options):
+    return lambda t: encode(t, "A cat.", pair="A dog.").position(*arguments, **options)
+
+
+def layer(method="exact", **options):
+    return lambda _: layer_influence(MODEL, IDS, method=method, **options)
+
+
+FOUND = Influence(torch.ones(1, 2, 2), None, ["layer"], [0, 1], [0, 1], ["a", "b"])
+BAD += [
+    # words and where they stand
+    (cat("cat", occurrence=2), "expected an occurrence of 'cat' from 0 to 1, got 2"),
+    (cat("cat", occurrence=-1), "expected an occurrence of 'cat' from 0 to 1, got -1"),
+    (cat("cat", occurrence=0.0), "an occurrence of 'cat', a whole number from 0 to 1, got 0.0"),
+    (cat("cat", text=1), "expected the number of a text from 0 to 0, got 1"),
+    (cat(3), "expected a word of the sentence, got 3; its tokens are"),
+    (cat(""), "expected a word of the sentence, got ''; its tokens are"),
+    (cat("  "), "expected a word of the sentence, got '  '"),
+    (cat(None), "expected a word of the sentence, got None"),
+    (cat("ca"), "expected a word of the sentence, got 'ca'"),
+    (cat("cat a big"), "expected a word of the sentence, got 'cat a big'"),
+    (cat_or_dog("cat", text=2), "expected the number of a text from 0 to 1, got 2"),
+    (cat_or_dog("dog", text=0), "expected a word of the sentence, got 'dog'"),
+    (cat_or_dog("cat dog"), "expected a word of the sentence, got 'cat dog'"),
+    (lambda t: encode(t, ("a", "b", "c")), "expected one sentence as a str, got tuple"),
+    (lambda t: encode(t, ("a", "b"), pair="c"), "expected one sentence as a str, got tuple"),
+    (lambda t: encode(t, ["a", 3]), "expected one sentence as a str, got list"),
+    (lambda t: encode(t, []), "expected a sentence, got '', which has no token"),
+    (lambda t: encode(t, {"text": "a"}), "expected one sentence as a str, got dict"),
+    (lambda t: encode(t, Path("a.txt")), "expected one sentence as a str, got PosixPath"),
+    (lambda t: encode("A text.", t), "expected a tokenizer, got str; .* encode.tokenizer, text"),
+    (lambda t: encode(t, "word " * 300, pair="word " * 300), "at most 512 tokens, .* got 603"),
+    # several positions, directions, what is observed
+    (noisy(position="12"), "a position, a whole number from 0 to 3, got '12'"),
+    (noisy(position={1, 2}), "a position, a whole number from 0 to 3, got {1, 2}"),
+    (noisy(position=[0, 0.5]), "a position, a whole number from 0 to 3, got 0.5"),
+    (noisy(position=[0, 4]), "expected a position from 0 to 3, got 4"),
+    (noisy(position=[0, 1, 2], interaction=True), r"expected two positions, got \[0, 1, 2\]"),
+    (noisy(samples=True), "a number of samples, a whole number of at least 1, got True"),
+    (noisy(covariance=torch.ones(8, 8).triu()), "expected a covariance, symmetric"),
+    (layer(covariance=torch.eye(7)), r"covariance \[hidden=8, hidden\].*, got \[7, 7\]"),
+    (layer(covariance=torch.ones(3, 8, 8)), "a covariance for each of 2 layers, got 3"),
+    (layer("jvp", covariance=torch.ones(7)), r"a direction \[hidden\], got \[7\]"),
+    (
+        lambda t: downstream_influence(MODEL, IDS, covariance=torch.ones(2, 8, 8)),
+        r"a direction \[hidden\], got \[2, 8, 8\]",
+    ),
+    (
+        lambda t: upstream_influence(MODEL, IDS, covariance=torch.eye(7)),
+        r"covariance \[hidden=8, hidden\] or a direction \[hidden\], got \[7, 7\]",
+    ),
+    (lambda t: upstream_influence(MODEL, IDS, targets=[9]), "each of targets from 0 to 3, got 9"),
+    (lambda t: upstream_influence(MODEL, IDS, targets=[1, 1]), "one or more targets, each once"),
+    # layers and positions chosen
+    (layer(sources=[0, 0]), r"expected one or more sources, each once, got \[0, 0\]"),
+    (layer(sources=[-1]), "expected each of sources from 0 to 3, got -1"),
+    (layer(sources=1), r"sources as a list of numbers from 0 to 3, got 1; write \[1\]"),
+    (layer(layers=1), r"layers as a list of numbers from 0 to 1, got 1; write \[1\]"),
+    (layer(layers="all"), "layers as a list of numbers from 0 to 1, got 'all'"),
+    (layer(layers=[1.0]), "each of layers, a whole number from 0 to 1, got 1.0"),
+    (lambda t: jacobian().heads(targets=[9]), "expected each of targets from 0 to 3, got 9"),
+    (lambda t: jacobian().paths(sources=[]), r"one or more sources, each once, got \[\]"),
+    (lambda t: jacobian().squared_norms(torch.eye(7)), r"\[hidden=8, hidden\].*, got \[7, 7\]"),
+    (lambda t: jacobian(torch.ones(4, 9)), r"expected hidden \[seq, hidden=8\], got \[4, 9\]"),
+    (lambda t: jacobian(torch.ones(4, 8).long()), "float32 or float64, got torch.int64; call"),
+    (
+        lambda t: LayerJacobian(torch.nn.Identity(), torch.ones(4, 8)),
+        "expected a post-LN layer with the submodules of BERT, .* Identity has",
+    ),
+    (
+        lambda t: LayerJacobian(MODEL, torch.ones(4, 8)),
+        "expected a post-LN layer with the submodules of BERT, .* BertModel has",
+    ),
+    # a result
+    (lambda t: FOUND.crop(1, 0), "expected a last position from 1 to 1, got 0"),
+    (lambda t: FOUND.crop(0, 2), "expected a last position from 0 to 1, got 2"),
+    (lambda t: FOUND.pooled([("a", [2])]), r"groups of the positions measured, \[0, 1\], got"),
+    (lambda t: view(3), r"tokens beside an array \[layer, target, source\], got none"),
+    (lambda t: view(np.ones((1, 2, 3)), ["a", "b"]), r"\[1, 2, 2\], got \[1, 2, 3\]"),
+    (lambda t: view(np.ones((1, 2, 2)), ["a"]), r"of \[1, 1, 1\], got \[1, 2, 2\]"),
+    (lambda t: view(-np.ones((1, 1, 1)), ["a"]), "squared norms, finite and not negative; use"),
+    (lambda t: layer_grid(FOUND, ["a"]), r"expected values \[1, 1\], .* got \[2, 2\]"),
+    (lambda t: heatmap(np.full((1, 1), np.nan), ["a"]), "finite values to draw, got none"),
+    (lambda t: heatmap(-np.ones((1, 1)), ["a"], log=True), "positive values to draw, got none"),
+    (lambda t: drawn({"a": ["x", "y"]}), "expected numbers, got list: could not convert"),
+    (run(record, "re:x"), "unknown site 're:x'; near names"),
+    (lambda t: record(None, "x").__enter__(), "a torch.nn.Module, got NoneType; model, tokenizer"),
+]
+
+
 FUNCTIONS = {
     layer_influence: "noise",
     downstream_influence: "jvp",
@@ -571,7 +669,7 @@ def test_bad_input_is_named_and_leaves_nothing(tokenizer, call, message):
 
 
 def test_the_bad_inputs_are_many():
-    assert len(BAD) >= 170
+    assert len(BAD) >= 220
 
 
 class Drawing(torch.nn.Module):
