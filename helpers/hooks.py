@@ -35,18 +35,21 @@ class Stop(Exception):
 class Firings(Mapping):
     """Site -> every hidden state that it put out; names may lack the model's prefix."""
 
-    def __init__(self, prefix: str, kept: dict[str, list[Tensor]]) -> None:
+    def __init__(self, prefix: str, runs: list[tuple[str, Tensor]]) -> None:
         self.prefix = prefix
-        self.kept = kept
+        self.runs = runs
 
     def __getitem__(self, site: str) -> Any:
-        return self.kept[site if site in self.kept else f"{self.prefix}.{site}"]
+        full = site if site in dict(self.runs) else f"{self.prefix}.{site}"
+        if found := [hidden for name, hidden in self.runs if name == full]:
+            return found
+        raise KeyError(site)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.kept)
+        return iter(dict(self.runs))
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(dict(self.runs))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} of {list(self)}"
@@ -55,16 +58,12 @@ class Firings(Mapping):
 class Trace(Firings):
     """Site -> its hidden state, in firing order. `.firings[site]` lists every firing.
 
-    `.order` has the name of each site that fired, once for each time.
+    `.runs` has each firing as (site, hidden state), in the order in which they came.
     """
-
-    def __init__(self, prefix: str, kept: dict[str, list[Tensor]], order: list[str]) -> None:
-        super().__init__(prefix, kept)
-        self.order = order
 
     @property
     def firings(self) -> Firings:
-        return Firings(self.prefix, self.kept)
+        return Firings(self.prefix, self.runs)
 
     def __contains__(self, site: object) -> bool:
         return site in self.firings  # also one that cannot be read here, because it fired twice
@@ -105,20 +104,16 @@ def record(
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
     sites = names(sites)
-    check_model(model)
-    kept: dict[str, list[Tensor]] = {}
-    order: list[str] = []
-
-    wanted = {site for pattern in sites for site in resolve(model, pattern)}
+    wanted = resolve(model, sites)
+    trace = Trace(getattr(model, "base_model_prefix", ""), [])
 
     def keep(site: str, hidden: Tensor) -> None:
-        order.append(site)
-        kept.setdefault(site, []).append(hidden.detach().clone() if detach else hidden)
-        if stop and len(kept) == len(wanted):
+        trace.runs.append((site, hidden.detach().clone() if detach else hidden))
+        if stop and len(trace) == len(wanted):
             raise Stop
 
     with _at_sites(model, dict.fromkeys(sites, keep)):
-        yield Trace(getattr(model, "base_model_prefix", ""), kept, order)
+        yield trace
 
 
 @contextmanager
@@ -163,9 +158,8 @@ def edit(
 
 def names(sites: str | Iterable[str]) -> list[str]:
     """One name or glob, or several, as a list."""
-    found = (
-        [sites] if isinstance(sites, str) else list(sites) if isinstance(sites, Iterable) else []
-    )
+    several = sites if isinstance(sites, Iterable) else []
+    found = [sites] if isinstance(sites, str) else list(several)
     if not found:
         raise ValueError(
             f"expected the name of a site, or several, got {sites!r}; see module_tree(model)"
@@ -173,24 +167,24 @@ def names(sites: str | Iterable[str]) -> list[str]:
     return found
 
 
-def resolve(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The modules that a site name or glob means, by full name.
+def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module]:
+    """The modules that site names or globs mean, by full name.
 
     They may stand below `model.base_model_prefix`.
     """
     check_model(model)
-    if not isinstance(pattern, str):
-        raise ValueError(f"expected the name of a site, a str, got {pattern!r:.80}")
     modules = dict(model.named_modules(remove_duplicate=False))
-    for candidate in (pattern, f"{getattr(model, 'base_model_prefix', '')}.{pattern}"):
-        if found := {
-            name: module for name, module in modules.items() if name and _matches(name, candidate)
-        }:
-            return found
-    near = difflib.get_close_matches(pattern, modules, n=3, cutoff=0.5)
-    kind = [name for name in modules if name.split(".")[-1] == pattern.split(".")[-1]]
-    near = near or kind[:3] or list(modules)[1:4]
-    raise SiteError(f"unknown site {pattern!r}; near names: {near}; see module_tree(model)")
+    prefix = getattr(model, "base_model_prefix", "")
+    found: dict[str, nn.Module] = {}
+    for site in names(sites):
+        if not isinstance(site, str):
+            raise ValueError(f"expected the name of a site, a str, got {site!r:.80}")
+        meant = _fitting(modules, site) or _fitting(modules, f"{prefix}.{site}")
+        if not meant:
+            near = difflib.get_close_matches(site, filter(None, modules), n=3, cutoff=0)
+            raise SiteError(f"unknown site {site!r}; near names: {near}; see module_tree(model)")
+        found.update(meant)
+    return found
 
 
 def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -253,8 +247,11 @@ def _at_sites(
 ) -> Iterator[None]:
     """A hook gets the name and the hidden state of each site that runs; it may replace it."""
     found = {pattern: resolve(model, pattern) for pattern in hooks}
-    modules = {site: module for sites in found.values() for site, module in sites.items()}
-    hook_of = {site: hooks[pattern] for pattern, sites in found.items() for site in sites}
+    modules: dict[str, nn.Module] = {}
+    hook_of = {}
+    for pattern, sites in found.items():
+        modules.update(sites)
+        hook_of.update(dict.fromkeys(sites, hooks[pattern]))
     fired = set()
 
     def after(site: str, _args: tuple, output: Any) -> Any:
@@ -280,9 +277,13 @@ def _at_sites(
             raise SiteError(f"{pattern!r} did not fire: {silent}")
 
 
-def _matches(name: str, pattern: str) -> bool:
-    parts, patterns = name.split("."), pattern.split(".")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+def _fitting(modules: dict[str, nn.Module], pattern: str) -> dict[str, nn.Module]:
+    """What a name or glob means; with as many dots, so that a * stands for one part of a name."""
+    found = {}
+    for name, module in modules.items():
+        if name and name.count(".") == pattern.count(".") and fnmatchcase(name, pattern):
+            found[name] = module
+    return found
 
 
 def _silent(site: str, module: nn.Module, elsewhere: set[str]) -> str:

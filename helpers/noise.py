@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .clean import clean_pass
-from .hooks import SiteError, edit, names, record, resolve
+from .hooks import SiteError, edit, record, resolve
 from .inputs import prepare
 from .result import PROGRESS, Influence, Progress, how_it_came
 from .sampling import Sampling, draw, mean_and_stderr
@@ -78,18 +79,17 @@ def noise_response(
         expected = "two positions" if interaction else "one or more positions, each once"
         raise ValueError(f"expected {expected}, got {places}")
     generator = torch.Generator().manual_seed(seed)
-    noise = draw(generator, how.count(0), len(places), covariance, rows.entry, shared)
-    mean, stderr = rows.measure({rows.run: noise}, places, how, interaction, PROGRESS)
-    sources = places if len(places) == 1 else ["+".join(map(str, places))]
-    told = {"inject": inject, "shared": shared, "interaction": interaction, **how.told(0)}
-    return rows.influence(mean[..., None], stderr[..., None], sources, told)
+    drawn = partial(draw, generator, how.count(), len(places), covariance, rows.entry, shared)
+    label = places[0] if len(places) == 1 else "+".join(map(str, places))
+    told = {"inject": inject, "shared": shared, "interaction": interaction} | how.told()
+    return rows.influence({rows.run: drawn}, {label: places}, how, told, PROGRESS, interaction)
 
 
 class Rows:
     """A model's own forward pass on rows of one sentence: the first clean, the others disturbed.
 
     Disturbed is what the sites `inject` put out or, `entering`, what goes into them. A run of a
-    site is an event, and `.seen` are the numbers of those observed.
+    site is an event; `.seen` are the numbers of those observed, `.start` that of the injection.
     """
 
     def __init__(
@@ -100,28 +100,22 @@ class Rows:
         observe: Observed,
         entering: bool = False,
     ) -> None:
-        self.model, self.sentence, self.entering, self.once = model, inputs, entering, False
+        self.model, self.sentence, self.entering = model, inputs, entering
         self.inputs, self.tokens = prepare(model, inputs)
         self.function = observe if callable(observe) else None
-        wanted = [] if callable(observe) else _resolved(model, observe)
-        self.injected = _resolved(model, [_module(site) for site in inject])
+        wanted = [] if callable(observe) else list(resolve(model, observe))
+        self.injected = list(resolve(model, map(_module, inject)))
         if len(inject) == 1 < len(self.injected):
-            found = self.injected[:4]
             raise ValueError(
                 f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: "
-                f"{found}"
+                f"{self.injected[:4]}"
             )
-        self.watched = list(dict.fromkeys([*self.injected, *wanted]))
-        entries: list[Tensor] = []
-
-        def note(hidden: Tensor) -> Tensor:
-            entries.append(hidden)
-            return hidden
-
+        self.watched = [*self.injected, *wanted]
+        self.once = False
         with clean_pass(model):
-            self.clean, ran = self._pass(1, note)
+            ran, self.clean = self._pass(1, {})
         self.once = not self.function and len(ran) == len(set(ran))
-        self.labels = numbered(ran)
+        self.labels = _numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]
         called = [self.labels[k] for k in runs]
         if len(inject) == 1 < len(runs) and not entering and inject[0] not in called:
@@ -129,7 +123,8 @@ class Rows:
                 f"{inject[0]!r} fired {len(runs)} times, not once; choose from {called}"
             )
         self.run = called.index(inject[0]) if inject[0] in called else 0
-        self.start, self.entry = -1 if entering else runs[self.run], entries[self.run]
+        self.start = runs[self.run]
+        self.entry = self.clean[self.start]  # what enters a layer has the same shape
         if self.entry.ndim != 3 or self.entry.shape[1] < len(self.tokens):
             raise ValueError(
                 f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {inject[0]!r} "
@@ -139,79 +134,94 @@ class Rows:
         if self.function:
             self.labels.append(getattr(observe, "__name__", "output").strip("<>"))
             self.seen = [len(ran)]
-        counts = {self._by_target(k, self.clean[k]).shape[1] for k in self.seen}
-        if len(counts) > 1:
+        if len({self._by_target(k, self.clean[k]).shape[1] for k in self.seen}) > 1:
             raise ValueError(
                 "expected sites with positions, or all without, got "
                 f"{[self.labels[k] for k in self.seen]}; observe them apart"
             )
 
-    def measure(
-        self,
-        noise: Mapping[int, Tensor],
-        places: list[int],
-        how: Sampling,
-        interaction: bool = False,
-        progress: Progress = lambda steps, desc: steps,
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and standard error of ‖Δ‖²/σ² [observed, target]; over σ⁴ with `interaction`.
-
-        `noise` [sample, place, hidden] is for the run of an injected site with that number.
-        """
-        samples, copies = how.count(0), 3 if interaction else 1
-        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
-        energies = []
-        for part in progress(torch.arange(samples).split(size), desc="noise"):
-            pushes = {run: how.sigma * drawn[part] for run, drawn in noise.items()}
-            if interaction:  # both, the first alone, the second alone
-                pushes = {run: torch.cat([x, x, x]) for run, x in pushes.items()}
-                for push in pushes.values():
-                    push[len(part) : 2 * len(part), 1] = 0
-                    push[2 * len(part) :, 0] = 0
-            runs = count()
-
-            def disturb(hidden: Tensor, pushes=pushes, runs=runs) -> Tensor:
-                if (push := pushes.get(next(runs))) is None:
-                    return hidden
-                moved = hidden[:1].repeat(len(hidden), 1, 1)
-                moved[1:, places] += push
-                return moved
-
-            states, _ = self._pass(1 + copies * len(part), disturb)
-            found = [self._squares(k, states[k], interaction) for k in self.seen]
-            energies.append(torch.stack(found, 1))
-        return mean_and_stderr(torch.cat(energies) / how.sigma ** (4 if interaction else 2))
-
-    def columns(
+    def influence(
         self,
         draws: Mapping[int, Callable[[], Tensor]],
-        sources: list[int],
+        sources: Mapping[Any, list[int]],
         how: Sampling,
+        told: dict[str, Any],
         progress: Progress,
-    ) -> tuple[Tensor, Tensor]:
-        """`measure` one position after the other: mean and error [observed, target, source]."""
-        found = []
-        for place in progress(sources, desc="noise"):
-            noise = {run: drawn() for run, drawn in draws.items()}
-            found.append(self.measure(noise, [place], how))
-        means, errors = zip(*found, strict=True)
-        return torch.stack(means, -1), torch.stack(errors, -1)
+        interaction: bool = False,
+    ) -> Influence:
+        """Mean and standard error of ‖Δ‖²/σ², over σ⁴ with `interaction`, for each of `sources`.
 
-    def _pass(
-        self, rows: int, disturb: Callable[[Tensor], Tensor]
-    ) -> tuple[list[Tensor], list[str]]:
-        """The state after each run of a watched site, and which that was; ends with the last."""
-        batch = {name: _expanded(value, rows) for name, value in self.inputs.items()}
-        edits = dict.fromkeys(self.injected, disturb)
+        These are positions under a label. `draws` makes noise [sample, place, hidden] for the run
+        of an injected site with that number.
+        """
+        copies, power = (3, 4) if interaction else (1, 2)
+        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
+        parts: Any = torch.arange(how.count()).split(size)
+        steps: Any = sources.values()
+        if len(sources) == 1:
+            parts = progress(parts, desc="noise")
+        else:
+            steps = progress(list(steps), desc="noise")
+        means, errors = [], []
+        for places in steps:
+            noise = {run: how.sigma * drawn() for run, drawn in draws.items()}
+            squares = []
+            for part in parts:
+                pushes = {run: of_all[part] for run, of_all in noise.items()}
+                squares.append(self._squared_changes(pushes, places, interaction))
+            mean, error = mean_and_stderr(torch.cat(squares) / how.sigma**power)
+            means.append(mean.cpu())
+            errors.append(error.cpu())
+        values, stderr = torch.stack(means, -1), torch.stack(errors, -1)
+        sites = [self.labels[k] for k in self.seen]
+        has_positions = values.shape[1] == len(self.tokens)
+        targets: list = list(range(len(self.tokens))) if has_positions else sites[:1]
+        came = how_it_came(self.model, self.sentence, self.tokens, **told)
+        return Influence(values, stderr, sites, targets, list(sources), self.tokens, came)
+
+    def _squared_changes(
+        self, pushes: Mapping[int, Tensor], places: list[int], interaction: bool
+    ) -> Tensor:
+        """‖Δ‖² [sample, observed, target] of one pass with these pushes [sample, place, hidden]."""
+        if interaction:
+            pushes = {run: _apart(push) for run, push in pushes.items()}
+        rows = 1 + len(next(iter(pushes.values())))
+        runs = count()
+
+        def disturb(hidden: Tensor) -> Tensor:
+            push = pushes.get(next(runs))
+            if push is None:
+                return hidden
+            moved = hidden[:1].repeat(rows, 1, 1)
+            moved[1:, places] += push
+            return moved
+
+        _, states = self._pass(rows, dict.fromkeys(self.injected, disturb))
+        squares = []
+        for k in self.seen:
+            change = self._change(k, states[k])
+            if interaction:
+                both, first, second = change.chunk(3)
+                change = both - first - second
+            squares.append(change.square().sum(-1))
+        return torch.stack(squares, 1)
+
+    def _pass(self, rows: int, edits: Mapping) -> tuple[list[str], list[Tensor]]:
+        """Which watched site ran, one name a run, and its state; the pass ends with the last."""
+        batch: dict[str, Any] = {}
+        for name, value in self.inputs.items():
+            is_tensor = isinstance(value, Tensor)
+            batch[name] = value.expand(rows, *value.shape[1:]) if is_tensor else value
         with edit(self.model, edits, entering=self.entering):
             with record(self.model, self.watched, stop=self.once) as trace:
                 output = self.model(**batch)
-        firings = {site: iter(states) for site, states in trace.firings.items()}
-        states = [next(firings[site]) for site in trace.order]
-        return [*states, self.function(output)] if self.function else states, trace.order
+        states = [hidden for _, hidden in trace.runs]
+        if self.function:
+            states.append(self.function(output))
+        return [site for site, _ in trace.runs], states
 
-    def _squares(self, k: int, hidden: Tensor, interaction: bool) -> Tensor:
-        """‖Δ‖² [sample, target] of the disturbed rows against the clean one beside them."""
+    def _change(self, k: int, hidden: Tensor) -> Tensor:
+        """Δ [sample, target, hidden] of the disturbed rows against the clean one beside them."""
         clean = self.clean[k]
         off = (hidden[:1] - clean).abs().max() / clean.abs().max()
         if off > 1e-3:
@@ -220,11 +230,7 @@ class Rows:
                 f"at {self.labels[k]!r}, off by {off:.0e}: random (dropout in training mode), or "
                 "rounded by what else is in the batch (quantised)"
             )
-        change = self._by_target(k, hidden[1:] - hidden[:1]).double()
-        if interaction:
-            both, first, second = change.chunk(3)
-            change = both - first - second
-        return change.square().sum(-1)
+        return self._by_target(k, hidden[1:] - hidden[:1]).double()
 
     def _by_target(self, k: int, hidden: Tensor) -> Tensor:
         """[rows, target, hidden]: the tokens' positions or, for what has none, one target."""
@@ -241,32 +247,21 @@ class Rows:
             f"{type(self.model).__name__}, got {list(hidden.shape)}"
         )
 
-    def influence(
-        self, mean: Tensor, stderr: Tensor, sources: list, how: dict[str, Any]
-    ) -> Influence:
-        """Labelled, on the CPU; `mean` and `stderr` [observed, target, source]."""
-        sites = [self.labels[k] for k in self.seen]
-        targets: list = list(range(len(self.tokens)))
-        if mean.shape[1] != len(targets):
-            targets = [sites[0]]
-        how = how_it_came(self.model, self.sentence, self.tokens, **how)
-        return Influence(mean.cpu(), stderr.cpu(), sites, targets, sources, self.tokens, how)
+
+def _apart(pushes: Tensor) -> Tensor:
+    """Pushes at two places, [sample, 2, hidden]: both, then the first alone, the second alone."""
+    first, second = pushes.clone(), pushes.clone()
+    first[:, 1] = 0
+    second[:, 0] = 0
+    return torch.cat([pushes, first, second])
 
 
-def numbered(ran: list[str]) -> list[str]:
+def _numbered(ran: list[str]) -> list[str]:
     """The names of what ran; of what ran more than once with a number, as "...layers.0[3]"."""
     times, number = Counter(ran), count()
     return [f"{site}[{next(number)}]" if times[site] > 1 else site for site in ran]
 
 
-def _resolved(model: nn.Module, patterns: str | Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(site for name in names(patterns) for site in resolve(model, name)))
-
-
 def _module(site: str) -> str:
     """The name of the module whose run is meant, "...layers.0" of "...layers.0[3]"."""
     return site.partition("[")[0] if isinstance(site, str) else site
-
-
-def _expanded(value: Any, rows: int) -> Any:
-    return value.expand(rows, *value.shape[1:]) if isinstance(value, Tensor) else value

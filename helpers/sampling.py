@@ -1,6 +1,7 @@
 """How to sample: which options a method takes, and random disturbances of a given covariance."""
 
 import math
+import sys
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -56,20 +57,21 @@ class Sampling:
             )
         return cls(method, **given)
 
-    def count(self, directions: int) -> int:
-        """The number of samples; there are no more than orthogonal directions."""
+    def count(self, directions: int = 0) -> int:
+        """The number of samples; but for noise there are no more than orthogonal directions."""
         if self.method == "exact":
             return directions
-        if self.method == "noise":
-            return self.samples or 100
-        if (self.samples or 0) > directions:
+        limit = sys.maxsize if self.method == "noise" else directions
+        if self.samples is None:
+            return min(100, limit)
+        if self.samples > limit:
             raise ValueError(
-                f"expected at most {directions} samples, one for each orthogonal direction, got "
+                f"expected at most {limit} samples, one for each orthogonal direction, got "
                 f"{self.samples}; method='exact' takes them all"
             )
-        return self.samples or min(100, directions)
+        return self.samples
 
-    def told(self, directions: int) -> dict[str, Any]:
+    def told(self, directions: int = 0) -> dict[str, Any]:
         """The method and the options that it takes, as used: for `Influence.how`."""
         options = vars(self) | {"samples": self.count(directions), "dtype": str(self.dtype)}
         return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}

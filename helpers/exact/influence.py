@@ -5,6 +5,7 @@ source].
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -61,29 +62,31 @@ def layer_influence(
         method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
     )
     stack = layer_stack(model, inputs)
-    numbers = chosen("layers", layers, len(stack.layers))
-    columns = chosen("sources", sources, len(stack.tokens))
-    spreads = _for_each_layer(covariance, len(numbers))
+    layers = chosen("layers", layers, len(stack.layers))
+    sources = chosen("sources", sources, len(stack.tokens))
+    spreads = dict(zip(layers, _for_each_layer(covariance, len(layers)), strict=True))
+    sites = [stack.names[layer] for layer in layers]
+    told = _told(stack, how, covariance)
+    if method == "noise":
+        found = _layers_by_noise(stack, spreads, sources, how, progress, told)
+        return replace(found, sites=sites)
     stderr: Tensor | None = None
     if method == "exact":
         norms = []
-        for number, spread in progress(list(zip(numbers, spreads, strict=True)), desc="exact"):
+        for layer in progress(layers, desc="exact"):
+            spread = spreads[layer]
             if spread is not None and spread.ndim == 1:
                 spread = spread.outer(spread)
-            norms.append(stack.jacobian(number).squared_norms(spread, sources=columns))
+            norms.append(stack.jacobian(layer).squared_norms(spread, sources=sources))
         values = torch.stack(norms).cpu()
-    elif method == "jvp":
+    else:
         parts = [
-            sweep(stack, [number], columns, how, progress, covariance=spread)
-            for number, spread in zip(numbers, spreads, strict=True)
+            sweep(stack, [layer], sources, how, progress, covariance=spread)
+            for layer, spread in spreads.items()
         ]
         values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
-    else:
-        each = dict(zip(numbers, spreads, strict=True))
-        values, stderr = _layers_by_noise(model, inputs, stack, each, columns, how, progress)
-    names = [stack.names[number] for number in numbers]
-    told = how.told(stack.states[0].shape[1])
-    return _found(model, inputs, stack, values, stderr, names, None, columns, covariance, **told)
+    came = how_it_came(model, inputs, stack.tokens, **told)
+    return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
 
 
 def downstream_influence(
@@ -129,24 +132,26 @@ def downstream_influence(
             layers = layer_stack(model, inputs).modules
         entering = inject is None
         rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering)
-        rows.seen = [k for k in rows.seen if k > rows.start]
+        first = rows.start if entering else rows.start + 1
+        rows.seen = [k for k in rows.seen if k >= first]
         if not rows.seen:
             raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
-        columns = chosen("sources", sources, len(rows.tokens))
         before = 0 if observe else len(layers) - len(rows.seen)
         generator = torch.Generator().manual_seed(how.seed + before)
-        drawn = partial(draw, generator, how.count(0), 1, covariance, rows.entry)
-        mean, error = rows.columns({rows.run: drawn}, columns, how, progress)
-        return rows.influence(mean, error, columns, {"inject": inject} | how.told(0))
+        drawn = partial(draw, generator, how.count(), 1, covariance, rows.entry)
+        columns = {place: [place] for place in chosen("sources", sources, len(rows.tokens))}
+        told = {"inject": inject} | how.told()
+        return rows.influence({rows.run: drawn}, columns, how, told, progress)
     if observe is not None:
         raise ValueError(f"expected method 'noise' with observe, got {method!r}")
     stack, first = stack_behind(model, inputs, inject)
-    columns = chosen("sources", sources, len(stack.tokens))
-    numbers = range(first, len(stack.layers))
-    values, stderr = sweep(stack, numbers, columns, how, progress, covariance=covariance)
-    told = {"inject": inject} | how.told(stack.states[0].shape[1])
-    names = stack.names[first:]
-    return _found(model, inputs, stack, values, stderr, names, None, columns, covariance, **told)
+    sources = chosen("sources", sources, len(stack.tokens))
+    behind = range(first, len(stack.layers))
+    values, stderr = sweep(stack, behind, sources, how, progress, covariance=covariance)
+    told = {"inject": inject} | _told(stack, how, covariance)
+    came = how_it_came(model, inputs, stack.tokens, **told)
+    sites = stack.names[first:]
+    return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
 
 
 def upstream_influence(
@@ -183,14 +188,14 @@ def upstream_influence(
     """
     how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
     stack = layer_stack(model, inputs)
-    last = _observed(model, stack, observe)
+    last = _observed(stack, observe)
     start: Callable | None = None
     size = stack.states[0].shape[1]
     if last is None:
         assert observe is not None
-        start, size = cotangents(model, inputs, stack, observe)
-        name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
         last = len(stack.layers) - 1
+        start, size = cotangents(stack, observe)
+        name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
     else:
         name, rows = stack.names[last], chosen("targets", targets, len(stack.tokens))
     values, stderr = sweep(
@@ -205,63 +210,50 @@ def upstream_influence(
         size=size,
     )
     values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
-    told = {"observe": name} | how.told(size)
+    told = {"observe": name} | _told(stack, how, covariance, size)
+    came = how_it_came(model, inputs, stack.tokens, **told)
     labels = [name] if start else rows
     sites = stack.names[: last + 1]
-    return _found(model, inputs, stack, values, stderr, sites, labels, None, covariance, **told)
+    return Influence(values, stderr, sites, labels, stack.positions, stack.tokens, came)
 
 
-def _found(
-    model: nn.Module,
-    inputs: Inputs,
-    stack: LayerStack,
-    values: Tensor,
-    stderr: Tensor | None,
-    sites: list[str],
-    targets: list | None,
-    sources: list | None,
-    covariance: Tensor | None,
-    **told: Any,
-) -> Influence:
-    every = list(range(len(stack.tokens)))
+def _told(
+    stack: LayerStack, how: Sampling, covariance: Tensor | None, directions: int | None = None
+) -> dict[str, Any]:
+    hidden = stack.states[0].shape[1]
+    told = how.told(directions or hidden)
     if covariance is None:  # as many directions: influence / hidden is of a push of 1
-        told["hidden"] = stack.states[0].shape[1]
-    how = how_it_came(model, inputs, stack.tokens, **told)
-    return Influence(values, stderr, sites, targets or every, sources or every, stack.tokens, how)
+        told["hidden"] = hidden
+    return told
 
 
 def _layers_by_noise(
-    model: nn.Module,
-    inputs: Inputs,
     stack: LayerStack,
     spreads: Mapping[int, Tensor | None],
-    columns: list[int],
+    sources: list[int],
     how: Sampling,
     progress: Progress,
-) -> tuple[Tensor, Tensor]:
+    told: dict[str, Any],
+) -> Influence:
     """Every layer gets its clean input, and noise of its own on it, in one pass of the model."""
-    modules = stack.modules
-    sites = [modules[number] for number in spreads]
-    rows = Rows(model, inputs, sites, sites, entering=True)
-    again = modules != stack.names  # a module that is several layers
+    modules = stack.modules[: max(spreads) + 1]  # a run's number is that of its layer
+    rows = Rows(stack.model, stack.sentence, modules, modules, entering=True)
+    rows.seen = list(spreads)
     draws = {}
-    for run, number in enumerate(sorted(spreads)):
-        generator = torch.Generator().manual_seed(how.seed + number)
-        state, spread = stack.states[number], spreads[number]
-        drawn = partial(draw, generator, how.count(0), 1, spread, state)
-        draws[number if again else run] = drawn
-    values, stderr = rows.columns(draws, columns, how, progress)
-    order = list(spreads) if again else slice(None)
-    return values[order].cpu(), stderr[order].cpu()
+    for layer, spread in spreads.items():
+        generator = torch.Generator().manual_seed(how.seed + layer)
+        draws[layer] = partial(draw, generator, how.count(), 1, spread, stack.states[layer])
+    columns = {place: [place] for place in sources}
+    return rows.influence(draws, columns, how, told, progress)
 
 
-def _observed(model: nn.Module, stack: LayerStack, observe: Any) -> int | None:
+def _observed(stack: LayerStack, observe: Any) -> int | None:
     """The number of the layer called `observe`, short or in full; None for what is no layer."""
     if observe is None:
         return len(stack.names) - 1
     if callable(observe):
         return None
-    names = [observe] if observe in stack.names else list(resolve(model, observe))
+    names = [observe] if observe in stack.names else list(resolve(stack.model, observe))
     if len(names) != 1:
         raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
     return stack.names.index(names[0]) if names[0] in stack.names else None

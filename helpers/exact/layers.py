@@ -23,6 +23,8 @@ from .post_ln import names_of, score_bias, without_heads
 class LayerStack:
     """The layers of a model at one sentence, in the order in which they ran."""
 
+    model: nn.Module
+    sentence: Inputs
     names: list[str]
     layers: list[nn.Module]
     states: list[Tensor]  # what enters each layer, [seq, hidden]
@@ -34,6 +36,10 @@ class LayerStack:
     def __repr__(self) -> str:
         text = shortened(" ".join(self.tokens))
         return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {text})"
+
+    @property
+    def positions(self) -> list[int]:
+        return list(range(len(self.tokens)))
 
     @property
     def modules(self) -> list[str]:
@@ -96,7 +102,7 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     >>> stack.names, stack.states[0].shape
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
-    inputs, tokens = prepare(model, inputs)
+    prepared, tokens = prepare(model, inputs)
     layers, shared = _layers(model)
     if any(
         hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()
@@ -123,7 +129,7 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
         outputs.append(hidden.detach().clone())
 
     with clean_pass(model), hooked(layers, before, after):
-        model(**inputs)
+        model(**prepared)
     if set(names) != set(layers) or not (shared or names == list(layers)):
         raise ValueError(
             f"expected each of {list(layers)[:2]}... to run once and in order, they ran "
@@ -146,12 +152,11 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
             )
     if shared:
         names = [f"{name}[{number}]" for number, name in enumerate(names)]
-    mask = inputs.get("attention_mask")
+    mask = prepared.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
     ran = [layers[name.partition("[")[0]] for name in names]
-    return LayerStack(
-        names, ran, [s[0] for s in states], [o[0] for o in outputs], arguments, tokens, mask
-    )
+    states, outputs = [state[0] for state in states], [output[0] for output in outputs]
+    return LayerStack(model, inputs, names, ran, states, outputs, arguments, tokens, mask)
 
 
 def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..hooks import edit, record
 from ..inputs import prepare
 from ..noise import TOKENS_PER_PASS
 from ..result import Progress
 from ..sampling import Sampling, factor, mean_and_stderr, normal
-from ..words import Inputs
 from .layers import LayerStack
 
 
@@ -81,7 +80,7 @@ def _directions(generator: torch.Generator, samples: int, rank: int, like: Tenso
 
 
 def cotangents(
-    model: nn.Module, inputs: Inputs, stack: LayerStack, observe: str | Callable[[Any], Tensor]
+    stack: LayerStack, observe: str | Callable[[Any], Tensor]
 ) -> tuple[Callable[[Tensor, int], Tensor], int]:
     """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
     entries: list[Tensor] = []
@@ -92,10 +91,10 @@ def cotangents(
 
     layers = stack.modules
     site = layers[-1] if callable(observe) else observe
-    prepared, _ = prepare(model, inputs)
-    with torch.enable_grad(), edit(model, dict.fromkeys(layers, cut)):
-        with record(model, site, detach=False) as trace:
-            output = model(**prepared)
+    prepared, _ = prepare(stack.model, stack.sentence)
+    with torch.enable_grad(), edit(stack.model, dict.fromkeys(layers, cut)):
+        with record(stack.model, site, detach=False) as trace:
+            output = stack.model(**prepared)
         answer = observe(output) if callable(observe) else trace[site]
     if not answer.requires_grad or (answer.ndim > 2 and not callable(observe)):
         raise ValueError(
