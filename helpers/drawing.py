@@ -1,34 +1,35 @@
 """A drawing of the architecture, made from a model and its pass, so that it cannot be wrong."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from textwrap import fill
 from typing import Any
 
-import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.path import Path
 from torch import Tensor, nn
 
 from .exact.layers import LayerStack, layer_stack
 from .exact.post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
 from .figures import COLOURS, described
-from .hooks import hidden_state, hooked, tensors
+from .hooks import hooked, tensors
 from .inputs import prepare
-from .labels import STYLE
+from .labels import styled
 from .values import shortened, whole
 from .words import Inputs
 
-MIXES = "#d9e8f5"
-ALONE = "#dcefe3"
+FIELDS = {"attention": "#d9e8f5", "feed-forward": "#dcefe3"}  # colours of their boxes
 LINE = "#555555"
-MARKED = "#c04e00"  # what is marked is orange and thick
-CENTRED: Any = {"ha": "center", "va": "center", "linespacing": 1.35}
-ARROW = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
+MARKED = "#c04e00"  # what is marked is orange and thick,
+FILLED = "#f7c873"  # a box filled with it
+# in inches: the first row, a box and the arrow below it; the boxes' middle, a box for the hidden
+# state and the widest one; residual lines and shapes on the right
+TOP, BOX, ARROW = 0.85, 0.56, 0.4
+MIDDLE, NARROW, WIDE = 4.2, 1.1, 4.4
+RESIDUAL, SHAPES = 6.6, 6.75
 
 
-@mpl.rc_context(STYLE)
+@styled
 def architecture(
     model: nn.Module, inputs: Inputs, *, layer: int | None = None, mark: str | Iterable[str] = ()
 ) -> Figure:
@@ -38,8 +39,7 @@ def architecture(
     went through the model's own modules; widths and heads are the weights'. Each layer drawn is
     checked to compute what is drawn. `mark` names what stands out in orange: in the model "tokens",
     "embeddings", "hidden state", "layers", "attention", "feed-forward", "output"; in a layer
-    "hidden state", "attention", "query", "key", "value", "heads", "output projection", "residual",
-    "add & LayerNorm", "feed-forward", "up", "activation", "down".
+    "hidden state", "attention", "residual", "add & LayerNorm", "feed-forward".
 
     Raises `ValueError` for a layer that is not built as BERT's (`LayerJacobian` says which are), a
     layer number that the model does not have, and an unknown mark.
@@ -61,11 +61,13 @@ def architecture(
         message = str(error).replace(INSTEAD, "shape_table lists the shapes of any model")
         raise ValueError(message) from error
     marks = {mark} if isinstance(mark, str) else set(mark)
-    sheet = _Sheet(7.4 if layer is None else 8.1, marks, _shapes(stack, drawn[0]))
+    sheet = _Sheet(6 if layer is None else 8, marks, _shapes(stack, drawn[0]))
     if layer is None:
         _draw_model(sheet, model, prepare(model, inputs)[0], stack)
     else:
-        _draw_layer(sheet, f"{type(model).__name__}, layer {layer}", stack, layer, weights[0])
+        title = f"{type(model).__name__}, layer {layer} of {len(stack.layers)}"
+        sheet.text(4, 0.25, f"{title}: {stack.names[layer]}", 11)
+        _draw_layer(sheet, stack, layer, weights[0])
     if unknown := marks - sheet.known:
         raise ValueError(
             f"expected marks from {sorted(sheet.known)}, got {sorted(map(str, unknown))}"
@@ -79,9 +81,9 @@ def _shapes(stack: LayerStack, number: int) -> dict[str, list[int]]:
     shapes = {}
 
     def note(name: str, args: tuple[Tensor, ...], output: Any) -> None:
-        found = hidden_state(output)
-        assert found is not None
-        shapes[f"{name} in"], shapes[f"{name} out"] = list(args[0].shape), list(found.shape)
+        _, hidden = next(tensors(output))
+        shapes[f"{name} in"] = list(args[0].shape)
+        shapes[f"{name} out"] = list(hidden.shape)
 
     layer = stack.layers[number]
     parts = layer_parts(layer)
@@ -91,202 +93,162 @@ def _shapes(stack: LayerStack, number: int) -> dict[str, list[int]]:
     return shapes
 
 
-@dataclass
-class Box:
-    """A box, and the arrow below it with the shape of what it hands on."""
-
-    names: Sequence[str]  # of the box's marks
-    text: str
-    top: float
-    height: float = 0.42
-    width: float = 1.4
-    foot: float | None = None  # the width at the bottom, where it is another
-    x: float = 4
-    colour: str = "white"
-    beside: str | None = None  # a second text, on the right of a wide box
-    gives: str = ""
-    flow: Sequence[str] = ()  # of the arrow's marks
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.height
-
-
 class _Sheet:
-    """Boxes and arrows on a sheet in inches, y downwards; it learns which marks there are."""
+    """Rows of boxes from top to bottom, y downwards, and the arrows between them."""
 
-    def __init__(self, height: float, marks: set[str], shapes: dict[str, list[int]]) -> None:
+    def __init__(self, rows: int, marks: set[str], shapes: dict[str, list[int]]) -> None:
+        height = TOP + rows * (BOX + ARROW) + 0.1
+        self.top = TOP  # of the row that is drawn
         self.marks, self.shapes = marks, shapes
         self.known: set[str] = set()
         self.figure = Figure(figsize=(8, height))
-        self.axes = self.figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
-        self.axes.set(xlim=(0, 8), ylim=(height, 0), autoscale_on=False)
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 8), ylim=(height, 0))
+        self.axes.set_axis_off()
 
-    def style(self, names: Iterable[str], colour: str = LINE) -> dict[str, Any]:
-        self.known |= set(names)
-        if self.marks & set(names):
-            return {"color": MARKED, "lw": 2}
-        return {"color": colour, "lw": 0.9}
+    def line(self, names: Iterable[str]) -> tuple[str, float]:
+        """Colour and width of what can be marked by these names."""
+        self.known.update(names)
+        return (LINE, 0.9) if self.marks.isdisjoint(names) else (MARKED, 2)
 
     def text(self, x: float, y: float, text: str, size: float = 8.5, **options: Any) -> None:
-        self.axes.text(x, y, text, fontsize=size, **CENTRED | options)
+        options = {"ha": "center", "va": "center"} | options
+        self.axes.text(x, y, text, fontsize=size, **options)
 
-    def shape(self, x: float, y: float, name: str, names: Iterable[str] = ()) -> None:
-        options = {
-            "ha": "left",
-            "family": "monospace",
-            "color": self.style(names, "black")["color"],
-        }
-        self.text(x, y, str(self.shapes[name]), 8, gid=name, **options)
+    def box(
+        self,
+        names: Sequence[str],
+        label: str,
+        text: str = "",
+        width: float = WIDE,
+        x: float = MIDDLE,
+    ) -> None:
+        """A box with its text; the label stands on the left."""
+        line, thickness = self.line(names)
+        face = FILLED if line == MARKED else FIELDS.get(names[-1], "white")
+        corner, middle = (x - width / 2, self.top), self.top + BOX / 2
+        box = Rectangle(corner, width, BOX, facecolor=face, edgecolor=line, linewidth=thickness)
+        self.axes.add_patch(box)
+        self.text(x, middle, text)
+        self.text(0.25, middle, label, ha="left")
 
-    def box(self, box: Box) -> None:
-        """A marked box is filled with a light orange."""
-        style = self.style(box.names)
-        top, foot = box.width / 2, (box.foot or box.width) / 2
-        across = [box.x - top, box.x + top, box.x + foot, box.x - foot]
-        down = [box.top, box.top, box.bottom, box.bottom]
-        face = "#f7c873" if style["color"] == MARKED else box.colour
-        self.axes.fill(across, down, fc=face, ec=style["color"], lw=style["lw"])
-        middle = (box.top + box.bottom) / 2
-        if box.beside is None:
-            self.text(box.x, middle, box.text)
-        else:
-            self.text(box.x - 2.95, middle, box.text, ha="left")
-            self.text(box.x + 0.98, middle, box.beside)
+    def arrow(self, points: Sequence[tuple[float, float]], names: Iterable[str] = ()) -> None:
+        colour, thickness = self.line(names)
+        style: Any = {"arrowstyle": "-|>", "mutation_scale": 10}
+        arrow = FancyArrowPatch(path=Path(points), color=colour, linewidth=thickness, **style)
+        self.axes.add_patch(arrow)
 
-    def stack(self, boxes: Sequence[Box], columns: Sequence[float], shapes: float) -> None:
-        """Boxes below each other, arrows at these columns, and at `shapes` what passes."""
-        for box, below in zip(boxes, [*boxes[1:], None], strict=True):
-            self.box(box)
-            if not box.gives:
-                continue
-            end = box.bottom + 0.38 if below is None else below.top
-            for x in columns:
-                self.arrow((x, box.bottom), (x, end), names=box.flow)
-            self.shape(shapes, (box.bottom + end) / 2, box.gives, box.flow)
-
-    def arrow(self, *points: tuple[float, float], names: Iterable[str] = ()) -> None:
-        style = self.style(names)
-        *line, end = points
-        self.axes.plot(*zip(*line, strict=True), **style)
-        self.axes.annotate("", end, line[-1], arrowprops=ARROW | style)
+    def gives(self, shape: str, names: Sequence[str] = (), columns: Sequence[float] = ()) -> None:
+        """Arrows from this row to the next one, and the shape of what passes."""
+        start = self.top + BOX
+        self.top = start + ARROW
+        for x in columns or [MIDDLE]:
+            self.arrow([(x, start), (x, self.top)], names)
+        colour, _ = self.line(names)
+        options = {"ha": "left", "family": "monospace", "color": colour, "gid": shape}
+        self.text(SHAPES, start + ARROW / 2, str(self.shapes[shape]), 8, **options)
 
 
 def _draw_model(sheet: _Sheet, model: Any, inputs: dict[str, Any], stack: LayerStack) -> None:
-    depth, seq, parts = len(stack.layers), len(stack.tokens), layer_parts(stack.layers[0])
+    depth, parts = len(stack.layers), layer_parts(stack.layers[0])
+    width, heads = parts["query"].out_features, parts["heads"]
     sheet.shapes["ids"] = list(inputs["input_ids"].shape)
     sheet.shapes["last out"] = list(stack.outputs[-1][None].shape)
-    width, heads = parts["query"].out_features, parts["heads"]
     title = f"{type(model).__name__}: {depth} layers of width {width}, {heads} heads each"
     sheet.text(4, 0.3, title, 11)
-    sheet.text(6.75, 1.02, "shape:\n[batch, token,\n number]", 8, ha="left")
-
-    site = next(name for name, _ in model.named_modules() if name.endswith("embeddings"))
-    rows, mapped = [], ""
-    for name, table in model.get_submodule(site).named_parameters():
-        kind, found, _ = name.partition("_embeddings.")
-        if found:
-            rows.append(f"{len(table):,} {kind.replace('_', ' ')}s")
-            mapped = " and mapped" if table.shape[1] != width else mapped
-    added = f"a row from each table, added up{mapped}:\n{fill(', '.join(rows), 60)}"
+    sheet.text(SHAPES, TOP + 0.2, "shape:\n[batch, token,\n number]", 8, ha="left")
     shared = len(set(stack.layers)) < depth
     weights = "they share weights" if shared else "each with its own weights"
     with torch.no_grad():
-        output = model(**inputs)
-    output = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in tensors(output)]
+        found = model(**inputs)
+    output = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in tensors(found)]
 
-    wide = partial(Box, x=3.35, width=6.2, beside="")
-    tokens, layers, hidden = ["tokens"], ["layers"], ["hidden state"]
-    mixes = "layer 0: attention\nmixes tokens"
-    alone = "layer 0: feed-forward\neach token by itself"
-    more = f"{depth - 1} more layers,\nbuilt alike"
-    weights = weights if depth > 1 else ""
-    boxes = [
-        wide(tokens, "tokens\nand their ids", 0.75, 0.6, gives="ids", flow=tokens),
-        wide(["embeddings"], site, 1.75, 0.7, beside=added, gives="layer in", flow=hidden),
-        wide(
-            [*layers, "attention"],
-            mixes,
-            2.85,
-            0.9,
-            colour=MIXES,
-            gives="attention_norm out",
-        ),
-        wide(
-            [*layers, "feed-forward"],
-            alone,
-            4.15,
-            0.7,
-            colour=ALONE,
-            gives="layer out",
-            flow=hidden,
-        ),
-        wide(layers, more, 5.25, 0.7, beside=weights, gives="last out", flow=hidden),
-        wide(["output"], "output", 6.35, 0.8, beside="\n".join(output)),
-    ]
-
-    shown = [0, 1, 2, 3, 4, None, seq - 2, seq - 1] if seq > 8 else range(seq)
-    columns = []
-    for number, place in enumerate(shown):
-        x = 2.45 + 3.75 * (number + 0.5) / len(shown)
-        if place is None:
-            sheet.text(x, 1.0, "…", 8, va="baseline")
-            continue
-        columns.append(x)
-        sheet.text(x, 1.0, shortened(stack.tokens[place], 8), 8, va="baseline")
-        sheet.text(x, 1.2, str(int(inputs["input_ids"][0, place])), 8, va="baseline")
-    sheet.stack(boxes, columns, shapes=6.75)
+    sheet.box(["tokens"], "tokens\nand their ids")
+    columns = _write_tokens(sheet, stack.tokens, inputs["input_ids"][0].tolist())
+    sheet.gives("ids", ["tokens"], columns)
+    sheet.box(["embeddings"], "embeddings", _tables(model, width))
+    sheet.gives("layer in", ["hidden state"], columns)
+    sheet.box(["layers", "attention"], "layer 0: attention\nmixes tokens")
     for x in columns:
         for other in columns:
-            sheet.axes.plot([x, other], [2.92, 3.68], color=LINE, lw=0.5)
-        sheet.axes.plot([x, x], [4.22, 4.78], color=LINE, lw=0.5)
+            sheet.axes.plot([x, other], [sheet.top, sheet.top + BOX], color=LINE, linewidth=0.5)
+    sheet.gives("attention_norm out", columns=columns)
+    sheet.box(["layers", "feed-forward"], "layer 0: feed-forward\neach token by itself")
+    sheet.axes.vlines(columns, sheet.top, sheet.top + BOX, LINE, linewidth=0.5)
+    sheet.gives("layer out", ["hidden state"], columns)
+    sheet.box(["layers"], f"{depth - 1} more layers,\nbuilt alike", weights)
+    sheet.gives("last out", ["hidden state"], columns)
+    sheet.box(["output"], "output", "\n".join(output))
 
 
-def _draw_layer(sheet: _Sheet, title: str, stack: LayerStack, number: int, maps: Tensor) -> None:
-    layer, heads = stack.layers[number], len(maps)
+def _write_tokens(sheet: _Sheet, tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
+    """The first tokens with their ids, side by side; the columns that they stand in."""
+    columns = []
+    for number, token in enumerate(tokens[:8]):
+        columns.append(2.3 + 0.52 * number)
+        sheet.text(columns[-1], sheet.top + BOX / 2, f"{shortened(token, 7)}\n{ids[number]}", 8)
+    if len(tokens) > 8:
+        sheet.text(6.3, sheet.top + BOX / 2, "…", 8)
+    return columns
+
+
+def _tables(model: nn.Module, width: int) -> str:
+    """The tables that the embeddings add up, each as long as it is."""
+    tables, widths = [], set()
+    for name, table in model.named_parameters():
+        kind, found, _ = name.partition("_embeddings.")
+        if found:
+            kind = kind.rpartition(".")[2].replace("_", " ")
+            tables.append(f"{len(table):,} {kind}s")
+            widths.add(table.shape[1])
+    mapped = "" if widths == {width} else " and mapped"
+    return f"a row from each table, added up{mapped}:\n{', '.join(tables)}"
+
+
+def _draw_layer(sheet: _Sheet, stack: LayerStack, number: int, weights: Tensor) -> None:
+    layer = stack.layers[number]
     parts = layer_parts(layer)
-    depth = (number + 1) / len(stack.layers)
-    sheet.text(4, 0.25, f"{title} (depth {depth:.2f}): {stack.names[number]}", 11)
 
-    def linear(part: str, name: str) -> str:
-        return f"{name}\n{parts[part].in_features} → {parts[part].out_features}"
+    def sizes(part: str) -> str:
+        return f"{parts[part].in_features} → {parts[part].out_features}"
 
-    rooms = [(0.95, 3.75, MIXES, "attention"), (4.8, 6.85, ALONE, "feed-forward")]
-    for top, foot, colour, text in rooms:
-        sheet.axes.fill([1, 7.7, 7.7, 1], [top, top, foot, foot], fc=colour, zorder=0)
-        sheet.text(7.5, (top + foot) / 2, text, rotation=90)
-    for x, part in ((2.1, "query"), (4.0, "key"), (5.9, "value")):
-        sheet.arrow((4, 0.42), (4, 0.85), (x, 0.85), (x, 1.05), names=["hidden state"])
-        sheet.box(Box(["attention", part], linear(part, part), 1.05, x=x))
-        sheet.arrow((x, 1.47), (x, 1.85))
-        sheet.shape(x + 0.1, 1.63, f"{part} out")
-    sheet.shape(4.1, 0.68, "layer in", ["hidden state"])
+    def add_and_norm(start: tuple[float, float]) -> None:
+        sheet.box(["add & LayerNorm"], "", "add &\nLayerNorm", NARROW)
+        end, edge = sheet.top + BOX / 2, MIDDLE + NARROW / 2
+        way = [start, (RESIDUAL, start[1]), (RESIDUAL, end), (edge, end)]
+        sheet.arrow(way, ["residual"])
+        sheet.text(5.6, end - 0.12, "residual")
 
-    wide = min(5.6, 1.4 * parts["up"].out_features / parts["up"].in_features)  # 1.4: hidden
-    projection = linear("attention_output", "output projection")
-    activation, norm = type(parts["activation"]).__name__, "add & LayerNorm"
-    up, down = linear("up", "up"), linear("down", "down")
-    boxes = [
-        Box(["attention", "heads"], "", 1.85, 0.95, 5.6, gives="attention_output in"),
-        Box(["attention", "output projection"], projection, 3.2, gives="attention_output out"),
-        Box([norm], norm, 4.0, gives="attention_norm out"),
-        Box(["feed-forward", "up"], up, 4.9, foot=wide, gives="up out"),
-        Box(["feed-forward", "activation"], activation, 5.65, 0.3, wide, gives="down in"),
-        Box(["feed-forward", "down"], down, 6.3, 0.42, wide, 1.4, gives="down out"),
-        Box([norm], norm, 7.1, gives="output_norm out", flow=["hidden state"]),
-    ]
-    sheet.stack(boxes, [4], shapes=4.1)
-
-    width, side = parts["query"].out_features // heads, min(0.42, 5.4 / heads - 0.04)
+    columns = [MIDDLE - 1.5, MIDDLE, MIDDLE + 1.5]
+    first = (columns[0], TOP - ARROW)
+    sheet.top = TOP - ARROW - BOX
+    sheet.gives("layer in", ["hidden state"], columns)
+    for x, part in zip(columns, ("query", "key", "value"), strict=True):
+        sheet.box(["attention"], "", f"{part}\n{sizes(part)}", NARROW, x)
+    sheet.gives("query out", columns=columns)
+    heads, width = len(weights), parts["query"].out_features // len(weights)
     biased = score_bias(layer, *stack.arguments[number]) is not None
-    scores = f"softmax(q·kᵀ / √{width}{' + distance bias' if biased else ''})"
-    told = f"weights {scores}, light 0, dark 1 (row = target), times v"
-    sheet.text(4, 2.0, f"{heads} heads of {width}: {told}")
-    for head, weights in enumerate(maps.numpy(force=True)):  # [target, source]
-        left = 4 + (side + 0.04) * (head - heads / 2)
-        extent = (left, left + side, 2.2 + side, 2.2)
-        sheet.axes.imshow(weights, COLOURS, vmin=0, vmax=1, extent=extent, aspect="auto", zorder=2)
-    for start, end, shape in ((0.6, 4.21, "layer in"), (4.6, 7.31, "attention_norm out")):
-        sheet.arrow((4, start), (0.6, start), (0.6, end), (3.3, end), names=["residual"])
-        sheet.text(1.15, end - 0.12, "residual", ha="left")
-        sheet.shape(1.75, end - 0.12, shape, ["residual"])
+    bias = "\n + distance bias" if biased else ""
+    scores = f"softmax(q·kᵀ / √{width}{bias}) · v"
+    told = f"attention: {heads} heads of {width}\n{scores}\nlight 0, dark 1 (row = target)"
+    sheet.box(["attention"], told)
+    side = min(0.42, (WIDE - 0.2) / heads - 0.04)
+    for head, shown in enumerate(weights.numpy(force=True)):  # [target, source]
+        left = MIDDLE + (side + 0.04) * (head - heads / 2)
+        middle = sheet.top + BOX / 2
+        extent = (left, left + side, middle + side / 2, middle - side / 2)
+        sheet.axes.imshow(shown, COLOURS, vmin=0, vmax=1, extent=extent, aspect="auto", zorder=2)
+    sheet.gives("attention_output in")
+    sheet.box(["attention"], "output projection", sizes("attention_output"), NARROW)
+    sheet.gives("attention_output out")
+    add_and_norm(first)
+    second = (MIDDLE, sheet.top + BOX + 0.08)
+    sheet.gives("attention_norm out")
+    inner = min(WIDE, NARROW * parts["up"].out_features / parts["up"].in_features)
+    sheet.box(["feed-forward"], "feed-forward: up", sizes("up"), inner)
+    sheet.gives("up out")
+    sheet.box(["feed-forward"], "", type(parts["activation"]).__name__, inner)
+    sheet.gives("down in")
+    sheet.box(["feed-forward"], "feed-forward: down", sizes("down"), NARROW)
+    sheet.gives("down out")
+    add_and_norm(second)
+    sheet.gives("output_norm out", ["hidden state"])

@@ -1,4 +1,4 @@
-"""Maps: data in, matplotlib Figure out. Matrices are drawn as they are stored: row = target, column = source."""
+"""Maps: data in, matplotlib Figure out. Row = target, column = source, as matrices are stored."""
 
 import os
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .labels import LABELS, SMALL, STYLE, TICKS, TITLE, inches, label_texts, log_ticks, wrapped
+from .labels import LABELS, LETTER, SMALL, TICKS, label_texts, log_ticks, styled, wrapped
 from .values import numbers
 
 INFLUENCE = "‖∂h_target\u00a0/\u00a0∂h_source‖²  (dimensionless)"  # no line ends within the formula
@@ -26,7 +25,7 @@ COLOURS = LinearSegmentedColormap.from_list("ramp", [f"#{colour}" for colour in 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@mpl.rc_context(STYLE)
+@styled
 def heatmap(
     values,
     rows: Sequence[str] | None = None,
@@ -39,50 +38,35 @@ def heatmap(
     xlabel: str = "source",
     ylabel: str = "target",
 ) -> Figure:
-    """One matrix with token labels: `values` [row, column], by default [target, source] with the tokens on both axes.
+    """One matrix: `values` [row, column], by default [target, source] with tokens on both axes.
 
-    An `Influence` of one layer brings its labels. `log` chooses the colour scale, `limits` its ends
-    (default: those of the finite, for `log` positive, values; smaller values take the lowest
-    colour). Marks that are hard to tell apart are named (", comma"). Raises `ValueError` when
-    labels and values do not fit together.
+    An `Influence` of one layer brings its labels. Strong is dark; what is not finite is hatched.
+    `log` chooses the colour scale, `limits` its ends (default: those of the finite, for `log`
+    positive, values; smaller values take the lowest colour). Marks that are hard to tell apart are
+    named (", comma"). Raises `ValueError` when labels and values do not fit together.
 
     >>> heatmap([[1.0, 0.1], [0.2, 1.0]], ["a", "b"], log=True).axes[0].get_xlabel()
     'source'
     """
     if hasattr(values, "tokens") and len(values.sites) != 1:
         raise ValueError(
-            f"expected the influence of one layer, got {len(values.sites)}; choose one, as in heatmap("
-            "influence.values[0], influence.tokens), or draw all of them with layer_grid(influence)"
+            f"expected the influence of one layer, got {len(values.sites)}; choose one, as in "
+            "heatmap(influence.values[0], influence.tokens), or draw all of them with "
+            "layer_grid(influence)"
         )
     values, rows, columns, names = _labelled(values, rows, columns)
-    title = title or "".join(names or "")
     side = max(len(rows), len(columns), 1)
-    cell = max(0.14, min(9 / side, 0.3)) if side > 6 else 1.9 / side
-    ticks = TICKS if cell >= 0.2 else SMALL
-    label = wrapped(label, max(cell * len(rows), 1.4), LABELS)
-    title = wrapped(title, cell * len(columns) + 1.4, TITLE)
-    width = 1.4 + inches(rows, ticks) + cell * len(columns)
-    height = 0.6 + inches(columns, ticks) + cell * len(rows) + 0.2 * title.count("\n")
-    figure = Figure(
-        figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained"
-    )
-    axes = figure.subplots()
-    _draw(
-        figure,
-        [axes],
-        values if values.ndim == 3 else values[None],
-        rows,
-        columns,
-        label,
-        log,
-        limits,
-        ticks,
-    )
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    cell = max(0.3, 1.9 / side) if side <= 32 else 0.135
+    size = (cell * len(columns), cell * len(rows))
+    matrices = values if values.ndim == 3 and len(values) == 1 else values[None]
+    norm = _norm(values, log, limits)
+    figure, (axes,) = _maps(matrices, rows, columns, size, 1, norm, title or "".join(names), label)
+    axes.tick_params(labelsize=TICKS if side <= 32 else SMALL)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def layer_grid(
     values,
     tokens: Sequence[str] | None = None,
@@ -93,44 +77,32 @@ def layer_grid(
     log: bool = True,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """One panel per layer on one colour scale: `values` [layer, target, source], `names` one title per panel.
+    """One panel per layer on one colour scale: `values` [layer, target, source].
 
-    An `Influence` brings its tokens and its layers' names. As many panels stand side by side as
-    stay readable, three at most. Raises `ValueError` when the labels do not fit the values.
+    `names` are the panels' titles. An `Influence` brings its tokens and its layers' names. As many
+    panels stand side by side as stay readable, three at most. Raises `ValueError` when the labels
+    do not fit the values.
 
     >>> len(layer_grid(np.ones((6, 2, 2)), ["a", "b"]).axes)  # six panels and the colour bar
     7
     """
     values, rows, columns, own_names = _labelled(values, tokens, what="tokens")
     if values.ndim != 3 or not values.size:
-        raise ValueError(
-            f"expected values [layer, target, source], got {list(values.shape)}; one matrix: heatmap"
-        )
+        got = list(values.shape)
+        raise ValueError(f"expected values [layer, target, source], got {got}; one matrix: heatmap")
     names = label_texts(names or own_names or [f"layer {n}" for n in range(len(values))], "names")
     if len(names) != len(values):
         raise ValueError(f"expected {len(values)} panel names, one per layer, got {len(names)}")
-    side = max(len(rows), len(columns))
+    side = max(len(rows), len(columns), 1)
     cell = max(0.2, 1.3 / side) if side <= 16 else 0.14
-    panel = max(cell * len(columns), inches(names, LABELS)) + 0.25
-    across = min(3, len(values), max(1, int(12 / panel)))
-    down = -(-len(values) // across)
-    width = 1.5 + inches(rows, SMALL) + panel * across
-    title = wrapped(title, width - 0.2, TITLE)
-    height = (
-        0.8 + inches(columns, SMALL) + (cell * len(rows) + 0.3) * down + 0.2 * title.count("\n")
-    )
-    label = wrapped(label, (cell * len(rows) + 0.3) * down, LABELS)
-    figure = Figure(
-        figsize=(width, max(height, inches([label], LABELS) + 0.2)), layout="constrained"
-    )
-    panels = np.atleast_1d(figure.subplots(down, across, sharex=True, sharey=True)).ravel()
-    _draw(figure, list(panels[: len(values)]), values, rows, columns, label, log, limits, SMALL)
-    for number, axes in enumerate(panels):
-        axes.set_visible(number < len(values))
-        axes.tick_params(labelleft=number % across == 0, labelbottom=number + across >= len(values))
-    for axes, name in zip(panels, names, strict=False):
+    width = max(cell * len(columns), LETTER * max(map(len, names))) + 0.25
+    across = min(3, len(values), max(1, int(12 / width)))
+    size = (width, cell * len(rows) + 0.3)
+    norm = _norm(values, log, limits)
+    figure, panels = _maps(values, rows, columns, size, across, norm, title, label)
+    for axes, name in zip(panels, names, strict=True):
         axes.set_title(name, fontsize=LABELS)
-    figure.suptitle(title)
+        axes.tick_params(labelsize=SMALL)
     figure.supxlabel("source")
     figure.supylabel("target")
     return figure
@@ -151,9 +123,8 @@ def save_figure(figure: Figure, name: str) -> Figure:
     folder = Path(os.environ.get("FIGURES_DIR") or checkout / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     drawn, file = BytesIO(), folder / f"{name}.png"
-    figure.savefig(
-        drawn, dpi=120, metadata={"Software": None}
-    )  # no version, no date: the same numbers, the same bytes
+    # no version, no date: the same numbers, the same bytes
+    figure.savefig(drawn, dpi=120, metadata={"Software": None})
     drawn.seek(0)
     if not (file.exists() and _same_picture(file, drawn)):
         file.write_bytes(drawn.getvalue())
@@ -161,14 +132,15 @@ def save_figure(figure: Figure, name: str) -> Figure:
 
 
 def described(figure: Figure) -> Figure:
-    """The same figure; a notebook keeps its texts beside the picture, for readers who do not see it."""
+    """The same figure; a notebook keeps its texts beside it, for readers who do not see it."""
     alt = {"image/png": {"alt": _texts(figure)}}
-    figure._repr_mimebundle_ = lambda **_: ({}, alt)  # type: ignore[attr-defined]  # IPython adds the picture
+    # IPython adds the picture
+    figure._repr_mimebundle_ = lambda **_: ({}, alt)  # type: ignore[attr-defined]
     return figure
 
 
 def _same_picture(*files: Any) -> bool:
-    """Whether two PNGs are equal up to a root mean square of 0.3 of 255; one changed cell of a heat map is above it."""
+    """Whether two PNGs differ by a root mean square of at most 0.3 of 255; one cell differs more."""
     one, other = (imread(file)[..., :3] for file in files)
     return one.shape == other.shape and 255 * np.sqrt(np.mean((one - other) ** 2)) <= 0.3
 
@@ -197,45 +169,62 @@ def _texts(figure: Figure) -> str:
 
 def _labelled(values, rows, columns=None, what="rows") -> tuple:
     """Values [..., row, column] with their labels; an `Influence` brings its own, and its names."""
-    names = None
+    names: Sequence[str] = ()
     if hasattr(values, "tokens"):
         every = range(len(values.tokens))
-        sides = (getattr(values, side, every) for side in ("targets", "sources"))
         tokens = dict(enumerate(values.tokens))  # what is no position has a name of its own
-        own_rows, own_columns = ([tokens.get(place, place) for place in side] for side in sides)
-        rows, columns = rows or own_rows, columns or rows or own_columns
+        targets = [tokens.get(place, place) for place in getattr(values, "targets", every)]
+        sources = [tokens.get(place, place) for place in getattr(values, "sources", every)]
+        rows, columns = rows or targets, columns or rows or sources
         values, names = values.values, values.sites
-    rows, columns = label_texts(rows, what), label_texts(columns or rows, "columns")
-    return numbers(values), rows, columns, names
+    rows = label_texts(rows, what)
+    return numbers(values), rows, label_texts(columns or rows, "columns"), names
 
 
-def _draw(
-    figure: Figure, panels: Sequence[Axes], values, rows, columns, label, log, limits, ticksize
-) -> None:
-    """One matrix per panel, all on one colour scale with its bar."""
-    expected = [len(rows), len(columns)]
-    if [len(panels), *expected] != list(values.shape):
-        got = list(values.shape[1:])
+def _maps(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    size: tuple[float, float],
+    across: int,
+    norm: Normalize,
+    title: str,
+    label: str,
+) -> tuple[Figure, list[Axes]]:
+    """Panels of this size in inches, so many side by side, and the bar of their one scale."""
+    expected, got = [len(rows), len(columns)], list(values.shape[1:])
+    if expected != got:
         raise ValueError(f"expected values {expected}, one label per row and column, got {got}")
-    norm = _norm(values, log, limits)
-    for axes, matrix in zip(panels, values, strict=True):
-        lowest = norm.vmin if log else -np.inf
-        shown = np.ma.masked_invalid(np.clip(matrix, lowest, None))
+    down = -(-len(values) // across)
+    width = 1.4 + LETTER * max(map(len, rows)) + size[0] * across
+    height = 0.8 + LETTER * max(map(len, columns)) + size[1] * down
+    title = wrapped(title, int((width - 0.2) / LETTER))
+    figure = Figure((width, height + 0.2 * title.count("\n")), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    panels = list(grid[: len(values)])
+    for axes in grid[len(values) :]:
+        axes.set_visible(False)
+    for number, (axes, matrix) in enumerate(zip(panels, values, strict=True)):
+        shown = np.ma.masked_invalid(np.clip(matrix, norm.vmin, None))
         axes.pcolormesh(shown, cmap=COLOURS, norm=norm)
         axes.patch.set(hatch="////", edgecolor="0.75")  # seen where a value is missing
-        axes.set(
-            xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal"
-        )  # the first row on top
-        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90, fontsize=ticksize)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=ticksize)
+        axes.set(aspect="equal", ylim=(len(rows), 0))  # the first row on top
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
         axes.spines[:].set_visible(False)
-    aspect = max(20, 5 * figure.get_figheight())  # a bar as thin beside a tall grid
-    scale = ScalarMappable(norm, COLOURS)
+        axes.tick_params(labelbottom=number + across >= len(values))  # where none stands below
     bar = figure.colorbar(
-        scale, ax=list(panels), label=label, fraction=0.05, pad=0.02, aspect=aspect
+        ScalarMappable(norm, COLOURS),
+        ax=panels,
+        label=wrapped(label, int(max(size[1] * down, 1.4) / LETTER)),
+        fraction=0.05,
+        pad=0.02,
+        aspect=max(20, 5 * height),  # as thin beside a tall grid
     )
-    if log:
+    if isinstance(norm, LogNorm):
         log_ticks(bar.ax.yaxis, norm.vmin, norm.vmax)
+    return figure, panels
 
 
 def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> Normalize:

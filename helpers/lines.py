@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,13 +9,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .labels import LABELS, STYLE, log_ticks, wrapped
+from .labels import log_ticks, styled, wrapped
 from .values import numbers
 
 MARKERS = "osD^vPX*"  # of lines
 
 
-@mpl.rc_context(STYLE)
+@styled
 def curves(
     x,
     lines: Mapping[str, object],
@@ -44,37 +43,41 @@ def curves(
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     palette = sns.color_palette("colorblind")
+    every_x = x if isinstance(x, Mapping) else dict.fromkeys(lines, x)
     for number, (name, line) in enumerate(lines.items()):
-        y, *interval = map(numbers, line if isinstance(line, tuple) else (line,))
-        if isinstance(x, Mapping) and name not in x:
+        if name not in every_x:
             raise ValueError(f"expected x for each line, got none for {name!r}")
-        places = x[name] if isinstance(x, Mapping) else x
-        for shape in {part.shape for part in (y, *interval)} - {(len(places),)}:
-            wanted = f"{len(places)} values of {name!r}, one for each x"
-            raise ValueError(f"expected {wanted}, got {list(shape)}")
+        places = every_x[name]
+        parts = [numbers(part) for part in (line if isinstance(line, tuple) else [line])]
+        for part in parts:
+            if part.shape != (len(places),):
+                wanted = f"{len(places)} values of {name!r}, one for each x"
+                raise ValueError(f"expected {wanted}, got {list(part.shape)}")
         colour = palette[number % len(palette)]
         marker = MARKERS[number % len(MARKERS)] if len(places) <= 30 else ""
-        axes.plot(places, y, marker=marker, markersize=4, color=colour, label=name)
-        if interval:
-            low, high = interval
+        axes.plot(places, parts[0], marker=marker, markersize=4, color=colour, label=name)
+        if len(parts) > 1:
+            low, high = parts[1:]
             axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     if reference is not None:
         label = reference_label or None
         axes.axhline(reference, color="0.4", linestyle="--", linewidth=1, label=label)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.grid()
-    for name, axis in ("x", axes.xaxis), ("y", axes.yaxis):
-        if name in log:
-            axes.set(**{f"{name}scale": "log"})
-            log_ticks(axis, *axis.get_data_interval())
-    if "x" not in log and not isinstance(x, Mapping) and np.array_equal(x, np.round(x)):
+    if "x" in log:
+        axes.set_xscale("log")
+        log_ticks(axes.xaxis, *axes.xaxis.get_data_interval())
+    elif all(np.array_equal(places, np.round(places)) for places in every_x.values()):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "y" in log:
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, *axes.yaxis.get_data_interval())
     if len(lines) > 1 or reference_label:
         figure.legend(loc="outside right center")
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def small_multiples(
     data: pd.DataFrame,
     *,
@@ -90,11 +93,11 @@ def small_multiples(
     The other columns are `x`, `y`, `low` and `high`, the interval (NaN: none). `log` makes y
     logarithmic, `reference` draws a dashed horizontal line.
 
-    >>> rows = {"panel": ["commas", "names"], "line": "trained", "x": 1, "y": 1, "low": 0, "high": 2}
+    >>> rows = {"panel": ["commas", "names"], "line": "a", "x": 1, "y": 1, "low": 0, "high": 2}
     >>> len(small_multiples(pd.DataFrame(rows), xlabel="depth", ylabel="reach").axes)
     2
     """
-    data = data.assign(panel=[wrapped(panel, 1.9, LABELS) for panel in data.panel])
+    data = data.assign(panel=[wrapped(panel, 24) for panel in data.panel])
     grid = sns.FacetGrid(
         data,
         col="panel",

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import helpers
-from helpers import curves, figures, heatmap, labels, layer_grid, layer_influence, save_figure
+from helpers import curves, figures, heatmap, layer_grid, layer_influence, save_figure
 from helpers.lines import small_multiples
 
 
@@ -95,14 +95,29 @@ def test_marks_are_named():
     ]
 
 
-def test_other_scripts_take_a_font_that_has_them():
-    tokens = ["中国", "北京", "مرحبا", "$x$"]
-    if any("CJK" in font.name for font in labels.fontManager.ttflist):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a missing glyph is a warning
-            figure = heatmap(np.ones((4, 4)), tokens, title="中国 is $big$")
-            assert not outside(figure)
-        assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == tokens
+def test_letters_that_no_font_has_are_numbers_and_one_warning_says_so():
+    tokens = ["a", "\U0010fffd", "\U0010fffcb"]  # for private use: no font has them
+    with pytest.warns(UserWarning, match="drawn as numbers, such as U") as told:
+        grid = layer_grid(np.ones((2, 3, 3)), tokens, title="\U0010fffb")
+        FigureCanvasAgg(grid).draw()
+    assert len(told) == 1
+    labelled = [label.get_text() for label in grid.axes[0].get_yticklabels()]
+    assert labelled == ["a", "U+10FFFD", "U+10FFFCb"] and grid.get_suptitle() == "U+10FFFB"
+    with pytest.warns(UserWarning, match="install a font") as told:
+        lines = curves([1, 2], {tokens[1]: [1, 2]}, xlabel="x", ylabel="y", title=tokens[2])
+        FigureCanvasAgg(lines).draw()
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("text", ["中国", "مرحبا", "$x$", "😀 naïve\u200d"])
+def test_any_script_is_drawn_without_a_warning_of_matplotlib(text):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        figure = heatmap(np.ones((2, 2)), [text, "b"], title=text)
+        FigureCanvasAgg(figure).draw()
+    shown = figure.axes[0].get_xticklabels()[0].get_text()
+    assert shown == text if not told else "U+" in shown
+    assert len(told) <= 1 and not outside(figure)
 
 
 def test_an_influence_is_just_drawn(tiny, ids):
@@ -112,10 +127,9 @@ def test_an_influence_is_just_drawn(tiny, ids):
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == found.tokens
     for number, axes in enumerate(figure.axes[:2]):
         assert np.array_equal(axes.collections[0].get_array(), found.values[number].numpy())
-    one = heatmap(layer_influence(tiny, ids, layers=[1]), log=True).axes[0]
-    assert one.get_title() == "encoder.layer.1" and np.array_equal(
-        one.collections[0].get_array(), found.values[1]
-    )
+    one = heatmap(layer_influence(tiny, ids, layers=[1]), log=True)
+    assert one.get_suptitle() == "encoder.layer.1"
+    assert np.array_equal(one.axes[0].collections[0].get_array(), found.values[1])
 
 
 def test_an_influence_of_chosen_sources_or_targets():
@@ -210,7 +224,7 @@ def test_curves_keep_the_legend_off_the_data():
 
 
 def test_figures_of_an_installed_package_go_to_the_working_directory(tmp_path, monkeypatch):
-    """Beside the package stands the checkout, or a folder of all packages, where nothing may be written."""
+    """Beside it stands the checkout, or a folder of all packages, where nothing may be written."""
     monkeypatch.delenv("FIGURES_DIR", raising=False)
     package = Path(helpers.__file__).parent
     assert package.parent == figures.ROOT and (package.parent / "pyproject.toml").is_file()
@@ -275,7 +289,8 @@ def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
     )
     lines.axes[0].text(1, 1, "both\nmeet")
     texts = [
-        "Two layers. Panels: layer 0; layer 1. Horizontal: source. Vertical: target. Colours: share",
+        "Two layers. Panels: layer 0; layer 1. Horizontal: source. Vertical: target. "
+        "Colours: share",
         "Both. Horizontal: layer. Vertical: error. Lines: up; down. Written in it: both meet",
     ]
     notebook = DisplayFormatter()
