@@ -8,7 +8,8 @@ import nbformat
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from helpers import downstream_influence, encode, layer_influence, layer_stack, load_bert, view
+from helpers import downstream_influence, encode, layer_influence, load_bert, view
+from helpers.interactive import KeptStack
 
 HERE = Path(__file__).parent
 MATHJAX = (
@@ -70,10 +71,11 @@ class ShowSentences(SphinxDirective):
 
 def shown_sentence(model, sentence, source):
     """The view of a sentence with everything in it: layers, paths, heads, through all layers."""
-    stack = layer_stack(model, sentence)
+    stack = KeptStack.of(model, sentence)
+    influence = layer_influence(model, stack, progress=without_a_bar)
     jacobians = [stack.jacobian(number) for number in range(len(stack.layers))]
     return view(
-        layer_influence(model, sentence, progress=without_a_bar),
+        influence,
         paths=[jacobian.paths() for jacobian in jacobians],
         heads=[jacobian.heads() for jacobian in jacobians],
         through=downstream_influence(model, sentence, progress=without_a_bar),

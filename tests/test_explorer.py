@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 from helpers import (
+    LayerJacobian,
     downstream_influence,
     edit,
     encode,
@@ -23,7 +24,7 @@ from helpers import (
     record,
     upstream_influence,
 )
-from helpers.interactive._explorer import KEPT, MADE, NUMBERS, WIDGET
+from helpers.interactive._explorer import KEPT, MADE, NUMBERS, WIDGET, KeptStack
 
 module = __import__("sys").modules[
     "helpers.interactive._explorer"
@@ -431,3 +432,25 @@ def test_a_layer_without_a_closed_form_is_measured_by_noise_and_tells_no_paths(s
         "heads": None,
         "count": 0,
     }
+
+
+def test_a_layer_is_differentiated_once_for_norms_paths_and_heads(model, minilm, monkeypatch):
+    formed, original = [], LayerJacobian._position_wise
+
+    def counted(self, targets):
+        formed.append(id(self))
+        return original(self, targets)
+
+    monkeypatch.setattr(LayerJacobian, "_position_wise", counted)
+    seen = explorer(model, minilm[1], text="Hello world!", layer=1)
+    seen.selected = (0, 1, 2)
+    assert seen.wait(20) and len(formed) == 2, "two layers, each once"
+    seen.close()
+
+
+def test_what_is_kept_of_a_large_model_is_the_layer_that_is_shown(model, minilm, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    stack = KeptStack.of(model, encode(minilm[1], "Hello world!"), shown=1)
+    first = [stack.jacobian(number) for number in (0, 1)]
+    again = [stack.jacobian(number) for number in (0, 1)]
+    assert first[0] is not again[0] and first[1] is again[1]

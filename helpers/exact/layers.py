@@ -86,8 +86,8 @@ class LayerStack:
 
 
 @torch.no_grad()
-def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
-    """One clean forward pass of one sentence, kept layer by layer.
+def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
+    """One clean forward pass of one sentence, kept layer by layer; a stack is itself.
 
     The layers are the model's ModuleList with `config.num_hidden_layers` members (`encoder.layer`
     in BERT); where one layer runs several times (ALBERT), each run counts as a layer and is named
@@ -102,6 +102,8 @@ def layer_stack(model: nn.Module, inputs: Inputs) -> LayerStack:
     >>> stack.names, stack.states[0].shape
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
+    if isinstance(inputs, LayerStack):
+        return inputs
     prepared, tokens = prepare(model, inputs)
     layers, shared = _layers(model)
     if any(

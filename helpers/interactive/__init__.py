@@ -3,5 +3,5 @@
 view.js draws both, in plain JavaScript; view.css is its style, page.html the page of a saved view.
 """
 
-from ._explorer import Explorer, explorer
+from ._explorer import Explorer, KeptStack, explorer
 from ._view import View, align, save_page, view

@@ -6,6 +6,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,8 @@ from IPython.display import display
 from torch import nn
 
 from ..exact.influence import downstream_influence, layer_influence, upstream_influence
-from ..exact.layers import layer_stack
+from ..exact.jacobian import LayerJacobian
+from ..exact.layers import LayerStack, layer_stack
 from ..sampling import TAKES
 from ..words import encode
 from ._view import HERE, SWITCHES, View, align, check_length, encoded, reason, view
@@ -29,6 +31,7 @@ NUMBERS = {  # what the numbers depend on
     "sigma": 0.01,  # of the noise, in units of the hidden state
 }
 KEPT = 64  # results, of half a megabyte at most
+KEPT_BYTES = 2**28  # of Jacobians, for the paths and heads of whatever layer is asked for next
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # JupyterLab: the widget takes the place of the still view, and that of a widget that is gone
 STILL = """<style>
@@ -48,6 +51,29 @@ def asked_by() -> tuple[str, str]:
 
 def key_of(settings: dict[str, Any]) -> str:
     return json.dumps([settings[name] for name in NUMBERS])
+
+
+@dataclass(frozen=True, repr=False)
+class KeptStack(LayerStack):
+    """A stack that keeps its Jacobians, whose D_j serve norms, paths and heads: those that fit,
+    and that of the layer `shown`."""
+
+    shown: int
+    kept: dict[int, LayerJacobian] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module, sentence, shown: int = 0) -> "KeptStack":
+        return cls(**vars(layer_stack(model, sentence)), shown=shown)
+
+    def jacobian(self, layer: int) -> LayerJacobian:  # type: ignore[override]
+        if layer in self.kept:
+            return self.kept[layer]
+        seq, hidden = self.states[layer].shape
+        formed = 2 * seq * hidden**2 * self.states[layer].element_size()  # D_j and D_j W_O
+        found = super().jacobian(layer)
+        if layer == self.shown or (len(self.kept) + 1) * formed <= KEPT_BYTES:
+            self.kept[layer] = found
+        return found
 
 
 class Superseded(Exception):
@@ -70,12 +96,14 @@ class Explorer(anywidget.AnyWidget):
     live = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, model: nn.Module, tokenizer, settings: dict[str, Any], **start: Any):
-        super().__init__(settings=settings)
+        super().__init__(settings=settings, selected=(start["layer"], 0, 0))
         weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self._model: Any = copy.deepcopy(model, weights)
         self._tokenizer = tokenizer
         self._kept = lru_cache(KEPT)(self._measure)
         self._reason = lru_cache(KEPT)(self._find_reason)
+        self._stack = lru_cache(1)(self._find_stack)
+        self._measuring = threading.RLock()  # a page may be saved during a measurement
         self._wanted: queue.Queue = queue.Queue()
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
@@ -124,6 +152,7 @@ class Explorer(anywidget.AnyWidget):
         self._wanted.put(None)
         self._kept.cache_clear()
         self._reason.cache_clear()
+        self._stack.cache_clear()
         super().close()
 
     def _message(self, _widget, content: dict, _buffers) -> None:
@@ -153,7 +182,8 @@ class Explorer(anywidget.AnyWidget):
     def _answer(self, number: int) -> None:
         self._current, self._stop = number, False
         try:
-            self._show()
+            with self._measuring:
+                self._show()
         except Superseded:
             if self._stop:
                 state = "ready" if self.data["of"] == key_of(self.settings) else "stopped"
@@ -241,10 +271,14 @@ class Explorer(anywidget.AnyWidget):
 
     def _find_reason(self, text: str, layer: int) -> dict[str, Any]:
         try:
-            jacobian = layer_stack(self._model, self._sentence(text)).jacobian(layer)
-            return reason(jacobian.paths(), jacobian.heads())
+            with self._measuring:
+                jacobian = self._stack(text).jacobian(layer)
+                return reason(jacobian.paths(), jacobian.heads())
         except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
             return reason(None, None)
+
+    def _find_stack(self, text: str) -> KeptStack:
+        return KeptStack.of(self._model, self._sentence(text), self.selected[0])
 
     def _sentence(self, text: str):
         if not self._tokenizer.tokenize(text):
@@ -273,7 +307,11 @@ class Explorer(anywidget.AnyWidget):
                 self.status = {"state": "more" if shown else "busy"} | told_now
                 yield step
 
-        return experiment(self._model, self._sentence(text), progress=progress, **options)
+        inputs: Any = self._sentence(text)
+        first = text == self.settings["text"]
+        if first and experiment is layer_influence and options["method"] == "exact":
+            inputs = self._stack(text)
+        return experiment(self._model, inputs, progress=progress, **options)
 
 
 def explorer(
