@@ -179,6 +179,31 @@ def test_an_array_says_what_it_is():
     assert data["label"] == "attention" and data["layers"] == ["early"] and data["how"] == {}
 
 
+def test_attentions_are_shown_as_their_mean_over_heads():
+    tokens = ["a", "b", "c"]
+    each = [torch.rand(1, 4, 3, 3) for _ in range(2)]
+    expected = torch.stack(each)[:, 0].mean(1)
+    for given in (tuple(each), torch.stack(each), torch.stack(each)[:, 0].numpy()):
+        data = view(given, tokens).state["data"]
+        assert np.allclose(decoded(data["values"], (2, 3, 3)), expected)
+        assert data["label"] == "attention (mean over heads)"
+    assert view(each, tokens, label="rollout").state["data"]["label"] == "rollout (mean over heads)"
+    assert view(list(expected), tokens).state["data"]["label"] == "", "no axis of heads"
+
+
+def test_the_second_text_of_a_pair_is_known(minilm):
+    def apart(*texts):
+        tokens = encode(minilm[1], *texts).tokens
+        return [
+            tokens[i] for i in view(np.ones((1, *[len(tokens)] * 2)), tokens).state["data"]["apart"]
+        ]
+
+    assert apart("Where do they live?", "They live in Rome.") == ["they"]
+    assert apart("Where do they live?") == apart("She went [MASK] home.") == []
+    tokens = ["<s>", "Who", "?", "</s>", "</s>", "I", "</s>"]
+    assert view(np.ones((1, 7, 7)), tokens).state["data"]["apart"] == [5]
+
+
 def test_words_are_joined_from_their_pieces():
     def words(*tokens):
         return view(np.ones((1, len(tokens), len(tokens))), tokens).state["data"]["words"]
@@ -237,6 +262,10 @@ A, AB = np.ones((1, 1, 1)), ["a", "b"]
         (lambda i: view(A, AB), r"of \[1, 2, 2\], got \[1, 1, 1\]"),
         (lambda i: view(-A, ["a"]), "not negative"),
         (lambda i: view(A * np.inf, ["a"]), "finite"),
+        (lambda i: view(np.ones((2, 3, 4, 1, 1)), ["a"]), r"of \[2, 1, 1\], got \[2, 3, 4, 1, 1\]"),
+        (lambda i: view((), ["a"]), "layers of one shape, got .*eager"),
+        (lambda i: view((None, None), ["a"]), "layers of one shape, got .*eager"),
+        (lambda i: view([A[0], np.ones((2, 2))], ["a"]), r"one shape, got \[\[1, 1\], \[2, 2\]\]"),
         (lambda i: view(np.ones((1, 513, 513)), ["a"] * 513), "513 tokens; .* labels 1 to 512"),
         (lambda i: view(i, layer=7), r"expected one of the layers \[0, 1\], got 7"),
         (lambda i: view(i, layer="all"), "'all' needs `through`"),

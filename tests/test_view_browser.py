@@ -838,6 +838,17 @@ def test_an_array_is_told_in_its_own_words(browser, tmp_path):
     assert page.problems == []
 
 
+def test_the_two_texts_of_a_pair_stand_apart(browser, tmp_path):
+    tokens = ["[CLS]", "who", "[SEP]", "they", "[SEP]"]
+    page, root = opened(browser, tmp_path, view(np.ones((1, 5, 5)), tokens))
+    boxes = [word.bounding_box() for word in words(root).all()]
+    gaps = [b["x"] - a["x"] - a["width"] for a, b in zip(boxes, boxes[1:], strict=False)]
+    assert gaps[2] > 20 and max(gaps[0], gaps[1], gaps[3]) < 10
+    line = "e => getComputedStyle(e).borderTopWidth"
+    assert cell(root, 3, 1, 5).evaluate(line) == "2px" != cell(root, 2, 1, 5).evaluate(line)
+    assert page.problems == []
+
+
 # ----------------------------------------------------------------- with a kernel that is played here
 
 LIVE = """async ([code, state]) => {

@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 MAX_TOKENS = 512  # in a page, which shows 64 at a time
 SOURCE = "BERT anatomy"  # in the caption of a page that is sent on
 SPECIAL = re.compile(r"^(\[(CLS|SEP|PAD|MASK)\]|</?s>|<pad>|<mask>)$")
+ENDS = ("[SEP]", "</s>")  # of the first text of a pair
 SWITCHES: dict[str, tuple] = {  # what each may be, the default first
     "direction": ("sends", "receives"),  # what is asked of the selected word
     "drawing": ("arcs", "map", "lines"),
@@ -82,6 +83,9 @@ def view(
 ) -> View:
     """A page to touch of an `Influence`, or of any array [layer, target, source] with its `tokens`.
 
+    Attentions as a model returns them, [1, head, target, source] for each layer, are shown as their
+    mean over heads, which the label says.
+
     `paths` and `heads` have a member per layer, `LayerJacobian.paths()` and `.heads()`. The last
     layer of `through`, a `downstream_influence`, is shown beside the single ones. `second` is the
     influence in another sentence or another model, shown on aligned words and, if it has other
@@ -100,6 +104,8 @@ def view(
     for name, value in switches.items():
         if value not in SWITCHES.get(name, ()):
             raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
+    if not isinstance(influence, Influence):
+        influence, label = _over_heads(influence, label)
     values, stderr, tokens, found = _measured(influence, tokens)
     if layers is None:
         layers = found
@@ -119,6 +125,7 @@ def view(
         "tokens": tokens,
         "words": joined(tokens),
         "special": special,
+        "apart": [i + 1 for i in special[1:-1] if tokens[i] in ENDS and i + 1 not in special],
         "layers": list(layers),
         "values": encoded(values),
         "stderr": encoded(stderr),
@@ -200,6 +207,22 @@ def check_length(tokens: Sequence[str], most: int = 64) -> None:
     if not 1 <= len(tokens) <= most:
         told = f"{len(tokens)} tokens; the view labels 1 to {most}. "
         raise ValueError(told + "Shorten it, or use layer_influence.")
+
+
+def _over_heads(values: Any, label: str) -> tuple[torch.Tensor, str]:
+    """An array [layer, target, source]: of one with an axis of heads their mean, and its label."""
+    layers = [torch.as_tensor(layer) for layer in values if layer is not None]
+    if len({layer.shape for layer in layers}) != 1:
+        raise ValueError(
+            f"expected layers of one shape, got {[list(layer.shape) for layer in layers]}; a model "
+            'gives attentions with attn_implementation="eager"'
+        )
+    stacked = torch.stack(layers)
+    if stacked.ndim == 5 and len(layers[0]) == 1:  # a batch of one sentence
+        stacked = stacked[:, 0]
+    if stacked.ndim == 4:
+        return stacked.mean(1), f"{label or 'attention'} (mean over heads)"
+    return stacked, label
 
 
 def _measured(

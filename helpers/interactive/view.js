@@ -5,7 +5,8 @@
 // page.html. Matrices are [target][source].
 
 /** @typedef {number[][]} Matrix */
-/** @typedef {{text: string, at: number[], nth: number, special: boolean, sign: string}} Word */
+/** @typedef {{text: string, at: number[], nth: number, special: boolean, sign: string,
+ *   apart?: boolean}} Word `apart`: the second text of a pair begins with it */
 /** @typedef {{id: number | "all", name: string, values: Matrix, errors?: Matrix | null,
  *   other?: Matrix | null}} Panel */
 /** @typedef {{low: number, least: number, high: number}} Scale */
@@ -80,7 +81,7 @@ function wordsOf(data, settings, around, start = 0) {
   const words = all.map(([text, at]) => {
     seen.set(text, (seen.get(text) || 0) + 1);
     return { text, at, nth: many.get(text) > 1 ? seen.get(text) : 0, special: special.has(at[0]),
-      sign: Object.hasOwn(SIGNS, text) ? SIGNS[text] : "" };
+      sign: Object.hasOwn(SIGNS, text) ? SIGNS[text] : "", apart: data.apart?.includes(at[0]) };
   });
   return { words: words.slice(start, start + SHOWN), start, total: all.length };
 }
@@ -639,7 +640,8 @@ function drawChanges(ui, changes) {
 // The buttons, once for a sentence.
 function makeChips(ui) {
   const { words, at, columns, start, total, data } = ui;
-  const chip = i => make("button", { class: "bv-chip", "data-word": i, "data-key": `word ${i}` },
+  const chip = i => make("button", { class: `bv-chip${words[i].apart ? " bv-apart" : ""}`,
+    "data-word": i, "data-key": `word ${i}` },
     written(words[i]), make("small"));
   const plain = text => make("span", { class: "bv-chip" }, written({ text: text || "–",
     special: /^(\[\w+\]|<.+>)$/.test(text), at: [], nth: 0,
@@ -806,7 +808,9 @@ function makeMap(ui) {
     title: words[i].text }, written(words[i]));
   at.map.style.setProperty("--count", n);
   at.map.classList.toggle("bv-many", n > 20);
-  ui.cells = Array.from({ length: n * n }, (_, i) => make("div", { class: "bv-cell",
+  const edge = i => (words[Math.floor(i / n)].apart ? " bv-below" : "")
+    + (words[i % n].apart ? " bv-beside" : "");
+  ui.cells = Array.from({ length: n * n }, (_, i) => make("div", { class: `bv-cell${edge(i)}`,
     role: "gridcell", tabindex: -1, "data-cell": i, "data-key": `cell ${i}`,
     style: `grid-area: ${Math.floor(i / n) + 2} / ${i % n + 2}` }));
   at.map.replaceChildren(row(...words.map((_, s) => label(s, "top", `1 / ${s + 2}`))),
