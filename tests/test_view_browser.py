@@ -2,7 +2,7 @@
 
 import json
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -842,7 +842,7 @@ def test_the_two_texts_of_a_pair_stand_apart(browser, tmp_path):
     tokens = ["[CLS]", "who", "[SEP]", "they", "[SEP]"]
     page, root = opened(browser, tmp_path, view(np.ones((1, 5, 5)), tokens))
     boxes = [word.bounding_box() for word in words(root).all()]
-    gaps = [b["x"] - a["x"] - a["width"] for a, b in zip(boxes, boxes[1:], strict=False)]
+    gaps = [b["x"] - a["x"] - a["width"] for a, b in pairwise(boxes)]
     assert gaps[2] > 20 and max(gaps[0], gaps[1], gaps[3]) < 10
     line = "e => getComputedStyle(e).borderTopWidth"
     assert cell(root, 3, 1, 5).evaluate(line) == "2px" != cell(root, 2, 1, 5).evaluate(line)
