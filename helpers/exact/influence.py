@@ -85,7 +85,7 @@ def layer_influence(
             for layer, spread in spreads.items()
         ]
         values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
-    came = how_it_came(model, inputs, stack.tokens, **told)
+    came = how_it_came(model, stack.sentence, stack.tokens, **told)
     return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
 
 
@@ -149,7 +149,7 @@ def downstream_influence(
     behind = range(first, len(stack.layers))
     values, stderr = sweep(stack, behind, sources, how, progress, covariance=covariance)
     told = {"inject": inject} | _told(stack, how, covariance)
-    came = how_it_came(model, inputs, stack.tokens, **told)
+    came = how_it_came(model, stack.sentence, stack.tokens, **told)
     sites = stack.names[first:]
     return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
 
@@ -211,7 +211,7 @@ def upstream_influence(
     )
     values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
     told = {"observe": name} | _told(stack, how, covariance, size)
-    came = how_it_came(model, inputs, stack.tokens, **told)
+    came = how_it_came(model, stack.sentence, stack.tokens, **told)
     labels = [name] if start else rows
     sites = stack.names[: last + 1]
     return Influence(values, stderr, sites, labels, stack.positions, stack.tokens, came)
