@@ -142,13 +142,13 @@ def test_iob2_alone(files, minilm, monkeypatch):
             1,
             "B-LOC",
             "LOC",
-            r"word and tag \(O, B-PER, I-PER\), tab between, got \[6, 'Paris', 'LOC', '-', '-'\] in own",
+            r"number 3 with tags of names .*, got \['6', 'Paris', 'LOC', '-', '-'\] in own.iob2",
         ),
         (
             1,
             "4\tpain\tO\t-\t-",
             "4 pain O",
-            "word and tag .*, tab between, in own.iob2: Invalid line",
+            r"own.conllu, line 19, sent_id a-2: .*, got \['4', 'pain', 'O'\] in own.iob2",
         ),
         (
             0,
@@ -160,7 +160,7 @@ def test_iob2_alone(files, minilm, monkeypatch):
             0,
             "3\task\task",
             "3 ask ask",
-            "expected CoNLL-U, ten columns with tabs between, in own.conllu",
+            r"own.conllu, line 3, sent_id a-1: expected CoNLL-U, .*, got \['3 ask ask'",
         ),
     ],
 )

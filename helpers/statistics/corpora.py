@@ -1,143 +1,307 @@
-"""Read annotated sentences from a file: a format of ours, CoNLL-U, or IOB2."""
+"""Read annotated sentences from a file. What is in it tells its format, not the ending of its name.
+
+Three formats: sentences with marked names, one a line; CoNLL-U; columns of words and tags of names.
+"""
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import conllu
+import numpy as np
+import regex
 from conllu.exceptions import ParseException
 
-from .sentences import Annotation, MarkedSentence, annotated, mark_sentence
+from ..words import UNSPACED, Place
+from .sentences import FUNCTION, Annotation, MarkedSentence, annotated, mark_sentence
 
-NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation"}  # Universal NER's types
-TAGGED = ("id", "form", "tag", "annotator", "checked")  # the columns of IOB2
+NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation", "": "name"}
+TAG = re.compile(r"O|[BI]|[BIESLUMW][-_][^\s|,;]+")  # of IOB1, IOB2, BIOES, BILOU and BMES
+TAGGED_LINE = re.compile(rf"\t|[\s,;|/]({TAG.pattern}|[-_*])\s*$")  # no sentence ends so
+CHUNKS = set("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP NC VC PC".split())  # noqa: SIM905
+PARTS_OF_SPEECH = set(
+    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _".split()  # noqa: SIM905
+)
+COMMENT = re.compile(r"#\s*([^\s=]+)\s*=\s*(.*\S)")
+DOCUMENT = re.compile(r"(\d+\s+)?-DOCSTART-")
+IGNORED = re.compile(rf"\s*$|#|{DOCUMENT.pattern}")
+UNSPACED_LETTER = regex.compile(f"[{UNSPACED}]")
+NO_SPACE = rf"[{UNSPACED}\u3001-\u303f\uff01-\uff65]"  # between such letters and marks
+GAP = regex.compile(f"(?<={NO_SPACE}) (?={NO_SPACE})")
 
 
 def read_sentences(
-    path: str | Path, tokenizer, *, names: str | Path | None = None
+    path: str | Path, tokenizer, *, names: str | Path | None = None, skip: bool = False
 ) -> list[MarkedSentence]:
-    """Annotated sentences from a text file; the ending of its name tells the format.
+    """Annotated sentences from a text file in one of three formats, told by its content.
 
-    `.conllu` is CoNLL-U, with gold words and parts of speech; `.iob2` has a word and its name's tag
-    (B-PER, I-PER, O) in a line, as Universal NER has. CoNLL-U takes its names from the IOB2 file
-    `names` with the same `sent_id`s, by default the one beside it that has its name. Any other
-    ending is the format that the first lines of sentences.txt explain. Raises `ValueError` for a
-    file without a sentence and for an annotation that does not fit its text.
+    - CoNLL-U, ten columns with tabs: words and universal parts of speech. Its names come from the
+      file of columns `names`, by default the .iob2 file beside it that has its name: by `sent_id`
+      if each is there once in both files, else in their order.
+    - Columns with tabs or spaces, a word in a line with the tag of its name (B-PER, I-PER, O; also
+      IOB1, BIOES, BILOU, BMES), a blank line after a sentence: CoNLL-2003, WNUT, WikiNEuRal, IOB2.
+    - A sentence in a line, its names marked, as the first lines of sentences.txt explain.
+
+    In a script without spaces words are those of the file or, in the third format, single letters,
+    with a warning; another one tells that a text does not look English and has no parts of speech.
+    Raises `ValueError` for a file without a sentence, for a format that is none of these, and for
+    a sentence that cannot be read, with its line and sent_id; with `skip` such a sentence is left
+    out, and a warning counts them.
     """
     path = Path(path)
-    if path.suffix == ".iob2":
-        found = _read_names(path).values()
-        return [annotated(_text(s), _names(s), None, "", tokenizer) for s in found]
-    if path.suffix == ".conllu":
-        beside = path.with_suffix(".iob2") if names is None else Path(names)
-        tags = _read_names(beside) if names is not None or beside.exists() else {}
-        parsed = _parse(
-            path, conllu.parser.DEFAULT_FIELDS, "CoNLL-U, ten columns with tabs between"
+    form, blocks = _opened(path)
+    beside = path.with_suffix(".iob2") if names is None else Path(names)
+    if names is not None or (form is _universal and beside.exists()):
+        _give_names(form, blocks, *_opened(beside))
+    read, faults = [], []
+    for block in blocks:
+        try:
+            read.append(form(block, tokenizer))
+        except ValueError as error:
+            place = f"line {block.line}, sent_id {block.about.get('sent_id')}"
+            faults.append(f"{path.name}, {place.removesuffix(', sent_id None')}: {error}")
+            if not skip:
+                raise ValueError(faults[0]) from error
+    if faults:
+        message = f"left out {len(faults)} of {len(blocks)} sentences; {faults[0]}"
+        if not read:
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=2)
+    if form is _marked and any(UNSPACED_LETTER.search(marked.sentence.text) for marked in read):
+        warnings.warn("words are single letters in a script without spaces", stacklevel=2)
+    listed = [word.lower() in FUNCTION for each in read if not each.pos for word in each.words]
+    if len(listed) >= 200 and np.mean(listed) < 0.2:
+        message = f"{np.mean(listed):.0%} of the words are on the English list of function words, "
+        warnings.warn(
+            message + "which tells kinds where there are no parts of speech", stacklevel=2
         )
-        return [_with_names(s, tags.get(s.metadata.get("sent_id", "")), tokenizer) for s in parsed]
-    if read := list(_read_marked(path, tokenizer)):
-        return read
-    raise ValueError(
-        f"expected sentences in {path.name!r}, one a line, got none; lines with # in front are skipped"
-    )
+    return read
 
 
-def _parse(path: Path, fields, expected: str) -> list[conllu.TokenList]:
+@dataclass
+class _Block:
+    """The rows of one sentence in a file, each a list of cells."""
+
+    line: int = 0  # number of the first one
+    rows: list[list[str]] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
+    tagged: Callable[[], tuple[list[str], list[str]]] | None = None  # from another file
+
+
+def _opened(path: Path) -> tuple[Callable[[_Block, Any], MarkedSentence], list[_Block]]:
+    """The sentences of a file, and what reads one of them."""
     try:
-        return conllu.parse(path.read_text("utf-8"), fields=fields)
-    except ParseException as error:
-        raise ValueError(f"expected {expected}, in {path.name}: {error}") from error
-
-
-def _read_marked(path: Path, tokenizer) -> Iterator[MarkedSentence]:
-    register = ""
-    for line in path.read_text("utf-8").splitlines():
+        lines = path.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected {path.name} as text in UTF-8: {error}") from error
+    content = [line for line in lines if not IGNORED.match(line)]
+    if not content:
+        raise ValueError(
+            f"expected sentences in {path.name!r}, one a line, got none, nor CoNLL-U, nor columns; "
+            "lines with # in front are skipped"
+        )
+    if _most(line.count("\t") == 9 for line in content):
+        return _universal, _blocks(lines)
+    if _most(TAGGED_LINE.search(line) for line in content):
+        columns = _Columns([_cells(line) for line in content], path.name)
+        return columns, _blocks(lines, columns.is_row)
+    register, blocks = "", []
+    for number, line in enumerate(lines, 1):
         if line.startswith("## "):
             register = line[3:].strip()
         elif line.strip() and not line.startswith("#"):
-            yield mark_sentence(line.strip(), tokenizer, register)
+            blocks.append(_Block(number, [[line.strip()]], {"register": register}))
+    return _marked, blocks
 
 
-def _read_names(path: Path) -> dict[str, conllu.TokenList]:
-    """IOB2, by sent_id."""
-    expected = "number, word and tag (O, B-PER, I-PER), tab between"
-    found = _parse(path, TAGGED, expected)
-    for word in (word for sentence in found for word in sentence):
-        if not re.fullmatch(r"O|[BI]-\w+", word.get("tag", "")):
-            raise ValueError(f"expected {expected}, got {[*word.values()]} in {path.name}")
-    return {s.metadata.get("sent_id", str(number)): s for number, s in enumerate(found)}
+def _blocks(lines: list[str], is_row=lambda cells: False) -> list[_Block]:
+    """Rows between empty lines; a line with # in front is a comment unless it is a row."""
+    blocks = [_Block()]
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or DOCUMENT.match(line):
+            blocks.append(_Block())
+        elif not line.startswith("#") or is_row(_cells(line)):
+            blocks[-1].line = blocks[-1].line or number
+            blocks[-1].rows.append(_cells(line))
+        elif comment := COMMENT.match(line):
+            blocks[-1].about[comment[1]] = comment[2]
+    return [block for block in blocks if block.rows]
 
 
-def _with_names(
-    sentence: conllu.TokenList, tagged: conllu.TokenList | None, tokenizer
-) -> MarkedSentence:
-    text, places = _text(sentence), _places(sentence)
+def _cells(line: str) -> list[str]:
+    cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+    return [cell.strip() for cell in cells]
+
+
+def _most(found: Iterable) -> bool:
+    return bool(np.mean([bool(each) for each in found]) > 0.5)
+
+
+def _give_names(form, blocks: list[_Block], columns, others: list[_Block]) -> None:
+    """Words and tags of each sentence, from another file."""
+    if form is not _universal or not isinstance(columns, _Columns):
+        raise ValueError("expected names= of a CoNLL-U file in a file of columns with tags")
+    if len(blocks) != len(others):
+        raise ValueError(
+            "expected names of the same sentences, in the same order or with the same sent_ids, "
+            f"got {len(others)} in {columns.file} for {len(blocks)}"
+        )
+    ids = [block.about.get("sent_id") for block in blocks]
+    by_id = {block.about.get("sent_id"): block for block in others}
+    if len(by_id) == len(others) and by_id.keys() == set(ids):
+        others = [by_id[name] for name in ids]
+    for block, other in zip(blocks, others, strict=True):
+        block.tagged = partial(columns.tagged, other)
+
+
+def _marked(block: _Block, tokenizer) -> MarkedSentence:
+    """A line, with names as [words|type]."""
+    ((line,),) = block.rows
+    if not re.search(r"[^\W_]", line):
+        raise ValueError(f"expected a sentence, or columns with tags of names, got {line!r}")
+    return mark_sentence(line, tokenizer, block.about["register"])
+
+
+class _Columns:
+    """A word and the tag of its name in a line, maybe after its number and among other columns."""
+
+    def __init__(self, rows: list[list[str]], file: str):
+        self.file = file
+        self.width = Counter(map(len, rows)).most_common(1)[0][0]
+        columns = list(zip(*(row for row in rows if len(row) == self.width), strict=True))
+        self.word = int(self.width > 2 and _most(cell.isdigit() for cell in columns[0]))
+        found: dict[bool, list[int]] = {True: [], False: []}  # columns of tags; are there names?
+        for number in range(self.word + 1, self.width):
+            types = {cell[2:] for cell in columns[number] if cell != "O"}
+            if _most(map(TAG.fullmatch, columns[number])) and (not types or types - CHUNKS):
+                found[bool(types)].append(number)
+        if len(found[True]) > 1 or not any(found.values()):
+            raise ValueError(
+                "expected sentences, CoNLL-U (ten columns with tabs between), or columns of which "
+                f"one has tags of names (O, B-PER, I-PER), got {len(found[True])} in {file}, as in "
+                f"{rows[0]}"
+            )
+        self.tag = (found[True] + found[False])[0]
+
+    def is_row(self, cells: list[str]) -> bool:
+        return len(cells) == self.width and bool(TAG.fullmatch(cells[self.tag]))
+
+    def tagged(self, block: _Block) -> tuple[list[str], list[str]]:
+        """Words and tags."""
+        for row in block.rows:
+            if not self.is_row(row):
+                raise ValueError(
+                    f"expected {self.width} columns, number {self.tag + 1} with tags of names (O, "
+                    f"B-PER, I-PER), got {row} in {self.file}"
+                )
+        if self.word:
+            _check_numbers([row[0] for row in block.rows])
+        return [row[self.word] for row in block.rows], [row[self.tag] for row in block.rows]
+
+    def __call__(self, block: _Block, tokenizer) -> MarkedSentence:
+        words, tags = self.tagged(block)
+        text = block.about.get("text") or GAP.sub("", " ".join(words))
+        places = _align(text, words)
+        return annotated(text, _names(tags, places), None, "", tokenizer, places)
+
+
+def _universal(block: _Block, tokenizer) -> MarkedSentence:
+    """CoNLL-U, maybe with words and tags from another file."""
+    for row in block.rows:
+        if len(row) != 10:
+            raise ValueError(f"expected CoNLL-U, ten columns with tabs between, got {row}")
+    try:
+        (sentence,) = conllu.parse("\n".join(map("\t".join, block.rows)))
+    except ParseException as error:
+        raise ValueError(f"expected CoNLL-U, ten columns with tabs between: {error}") from error
     words = sentence.filter(id=lambda number: isinstance(number, int))
+    _check_numbers([str(word["id"]) for word in words])
+    if unknown := {word["upos"] for word in words} - PARTS_OF_SPEECH:
+        raise ValueError(f"expected universal parts of speech or _, got {unknown}")
+    if all(word["form"] == "_" for word in words):
+        raise ValueError("expected words, got _ in place of each; some corpora keep them apart")
+    text, places = _placed(sentence, block.about.get("text", ""))
     pos = [(*place, word["upos"]) for place, word in zip(places, words, strict=True)]
+    known = [part for part in pos if part[2] != "_"]
     names: list[Annotation] = []
-    if tagged is not None:
-        names = _names(tagged, text, places if len(tagged) == len(places) else None)
-    return annotated(text, names, pos, "", tokenizer)
+    if block.tagged:
+        forms, tags = block.tagged()
+        same = forms == [word["form"] for word in words]
+        names = _names(tags, places if same else _align(text, forms))
+    return annotated(text, names, known or None, "", tokenizer, places)
 
 
-def _names(tagged: conllu.TokenList, text: str | None = None, places=None) -> list[Annotation]:
-    """Where the names stand: runs of B-, I-, I-, ..."""
-    text = text or _text(tagged)
-    places = places or _align(text, [word["form"] for word in tagged])
-    names: list[Annotation] = []
-    before = "O"
-    for (start, end), word in zip(places, tagged, strict=True):
-        begins, _, kind = word["tag"].partition("-")
-        if begins == "I" and before != "O":
-            names[-1] = (names[-1][0], end, names[-1][2])
-        elif begins != "O":
-            names.append((start, end, NAMES.get(kind, kind.lower())))
-        before = begins
-    return names
-
-
-def _text(sentence: conllu.TokenList) -> str:
-    return sentence.metadata.get("text") or " ".join(form for _, form in _written(sentence))
-
-
-def _written(sentence: conllu.TokenList) -> list[tuple[range, str]]:
-    """Each word as it is written, with the numbers of its words: "du" is "de" and "le"."""
-    written, last = [], 0
-    for word in sentence:
-        match word["id"]:
-            case (first, "-", last):
-                written.append((range(first, last + 1), word["form"]))
-            case int(number) if number > last:
-                written.append((range(number, number + 1), word["form"]))
-    return written
-
-
-def _places(sentence: conllu.TokenList) -> list[tuple[int, int]]:
-    """Where each word stands: its own letters where they are there, else what it is written in."""
-    text, written = _text(sentence), _written(sentence)
-    form_of = {word["id"]: word["form"] for word in sentence}
-    places, used = [], 0
-    spans = _align(text, [form for _, form in written])
-    for (numbers, _), (start, end) in zip(written, spans, strict=True):
-        for number in numbers:
-            own = text.find(form_of[number], max(start, used), end)
+def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
+    """The text and where its words are: their own letters or, as in "du", what they are written in."""
+    written: list[tuple[conllu.Token, list[str]]] = []  # and the words in it
+    last = 0
+    for token in sentence:
+        number = token["id"]
+        if isinstance(number, int) and number <= last:
+            written[-1][1].append(token["form"])
+        elif isinstance(number, int):
+            written.append((token, [token["form"]]))
+        elif "-" in number:
+            written.append((token, []))
+            last = number[2]
+    if not text:
+        for token, _ in written:
+            apart = (token.get("misc") or {}).get("SpaceAfter") != "No"
+            text += token["form"] + " " * apart
+        text = GAP.sub("", text.strip())
+    stretches = _align(text, [token["form"] for token, _ in written])
+    places = []
+    for (_, words), (start, end) in zip(written, stretches, strict=True):
+        free = start
+        for word in words:
+            own = text.find(word, free, end)
             if own < 0:
                 places.append((start, end))
                 continue
-            used = own + len(form_of[number])
-            places.append((own, used))
-    return places
+            free = own + len(word)
+            places.append((own, free))
+    return text, places
 
 
-def _align(text: str, words: list[str]) -> list[tuple[int, int]]:
-    """First character and the one after the last of each word, in their order in the text."""
-    places, end = [], 0
+def _check_numbers(numbers: list[str]) -> None:
+    first = int(numbers[0] != "0")  # WikiNEuRal counts from 0
+    if numbers != [str(first + place) for place in range(len(numbers))]:
+        raise ValueError(
+            f"expected words numbered in order, got {', '.join(numbers)}; an empty line stands "
+            "between sentences"
+        )
+
+
+def _names(tags: list[str], places: list[Place]) -> list[Annotation]:
+    """Where the names stand, in any scheme: I, E, L and M go on with a name of their type."""
+    names: list[Annotation] = []
+    open_type = None  # of a name that has not ended
+    for tag, (start, end) in zip(tags, places, strict=True):
+        letter, kind = tag[0], NAMES.get(tag[2:], tag[2:].lower())
+        if letter in "IELM" and kind == open_type:
+            start = names.pop()[0]
+        if letter != "O":
+            names.append((start, end, kind))
+        open_type = kind if letter in "BIM" else None
+    return names
+
+
+def _align(text: str, words: list[str]) -> list[Place]:
+    """First character and the one after the last of each word; together they are the whole text."""
+    places, rest = [], text
     for word in words:
-        start = text.find(word, end)
-        if start < 0:
+        start = len(text) - len(rest.lstrip())
+        if not text.startswith(word, start):
             raise ValueError(
-                f"expected the words of a sentence in its text, {word!r} is not in {text[end:]!r}"
+                f"expected the words of a sentence in its text, {word!r} is not in {rest!r}"
             )
-        end = start + len(word)
-        places.append((start, end))
+        places.append((start, start + len(word)))
+        rest = text[start + len(word) :]
+    if rest.strip():
+        raise ValueError(f"expected all of the text in the words of a sentence, {rest!r} is not")
     return places

@@ -192,7 +192,7 @@ def annotated(
     for start, end in known:
         if regex.search(f"[{UNSPACED}]", text[start:end]):
             places = [place for place in places if not start <= place[0] < end] + [(start, end)]
-    sentence = encode(tokenizer, text, words=sorted(places))
+    sentence = encode(tokenizer, text, words=sorted(set(places)))
     tokens: dict[int, list[int]] = {}
     for position, number in enumerate(sentence.words):
         if number is not None:
