@@ -1,4 +1,4 @@
-"""The knobs of 02 and 05 are turned as a reader turns them: another value, another picture."""
+"""The knobs of 02, 05 and 10 are turned as a reader turns them: another value, another picture."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 KNOBS = {  # the notebook, and what a reader may choose with each of its knobs
     "02_inside_bertlayer": {"which_layer": 2, "which_head": 5},
     "05_noise_injection": {"token": 1, "size": 1.0, "layer": 3, "draws": 20},
+    "10_how_small_is_small": {"size": 1.0},
 }
 
 
