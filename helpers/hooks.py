@@ -187,6 +187,11 @@ def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module
     return found
 
 
+def module_name(site: str) -> str:
+    """The name of the module whose run is meant, "...layers.0" of "...layers.0[3]"."""
+    return site.partition("[")[0] if isinstance(site, str) else site
+
+
 def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """Every tensor in a module's output with its place in it, as "/0" or "/last_hidden_state"."""
     if isinstance(output, Tensor):

@@ -1,7 +1,7 @@
 """Noise injection: disturb positions at one site and watch every position at every later site."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .clean import clean_pass
-from .hooks import SiteError, edit, record, resolve
+from .hooks import SiteError, edit, module_name, record, resolve
 from .inputs import prepare
 from .result import PROGRESS, Influence, Progress, how_it_came
-from .sampling import Sampling, draw, mean_and_stderr
+from .sampling import Sampling, average, draw
 from .values import whole
 from .words import Inputs
 
@@ -104,7 +104,7 @@ class Rows:
         self.inputs, self.tokens = prepare(model, inputs)
         self.function = observe if callable(observe) else None
         wanted = [] if callable(observe) else list(resolve(model, observe))
-        self.injected = list(resolve(model, map(_module, inject)))
+        self.injected = list(resolve(model, map(module_name, inject)))
         if len(inject) == 1 < len(self.injected):
             raise ValueError(
                 f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: "
@@ -149,42 +149,40 @@ class Rows:
         progress: Progress,
         interaction: bool = False,
     ) -> Influence:
-        """Mean and standard error of ‖Δ‖²/σ², over σ⁴ with `interaction`, for each of `sources`.
+        """‖Δ‖²/σ², over σ⁴ with `interaction`, of noise at each of `sources`: label -> positions.
 
-        These are positions under a label. `draws` makes noise [sample, place, hidden] for the run
-        of an injected site with that number.
+        `draws` make noise [sample, place, hidden] for the run of an injected site with that number.
         """
         copies, power = (3, 4) if interaction else (1, 2)
-        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
-        parts: Any = torch.arange(how.count()).split(size)
-        steps: Any = sources.values()
-        if len(sources) == 1:
-            parts = progress(parts, desc="noise")
-        else:
-            steps = progress(list(steps), desc="noise")
-        means, errors = [], []
-        for places in steps:
-            noise = {run: how.sigma * drawn() for run, drawn in draws.items()}
+
+        def drawn() -> Tensor:
+            return how.sigma * torch.stack([draw() for draw in draws.values()], 1)
+
+        def measured(noise: Tensor, places: list[int]) -> Tensor:
+            if interaction:
+                noise = _apart(noise)
+            pushes = dict(zip(draws, noise.unbind(1), strict=True))
             squares = []
-            for part in parts:
-                pushes = {run: of_all[part] for run, of_all in noise.items()}
-                squares.append(self._squared_changes(pushes, places, interaction))
-            mean, error = mean_and_stderr(torch.cat(squares) / how.sigma**power)
-            means.append(mean.cpu())
-            errors.append(error.cpu())
-        values, stderr = torch.stack(means, -1), torch.stack(errors, -1)
+            for change in self._changes(pushes, places):
+                if interaction:
+                    both, first, second = change.chunk(3)
+                    change = both - first - second
+                squares.append(change.square().sum(-1))
+            return torch.stack(squares, 1) / how.sigma**power  # [sample, observed, target]
+
+        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
+        mean, stderr = average(measured, drawn, list(sources.values()), size, progress, "noise")
         sites = [self.labels[k] for k in self.seen]
-        has_positions = values.shape[1] == len(self.tokens)
+        has_positions = mean.shape[1] == len(self.tokens)
         targets: list = list(range(len(self.tokens))) if has_positions else sites[:1]
         came = how_it_came(self.model, self.sentence, self.tokens, **told)
-        return Influence(values, stderr, sites, targets, list(sources), self.tokens, came)
+        return Influence(mean, stderr, sites, targets, list(sources), self.tokens, came)
 
-    def _squared_changes(
-        self, pushes: Mapping[int, Tensor], places: list[int], interaction: bool
-    ) -> Tensor:
-        """‖Δ‖² [sample, observed, target] of one pass with these pushes [sample, place, hidden]."""
-        if interaction:
-            pushes = {run: _apart(push) for run, push in pushes.items()}
+    def _changes(self, pushes: Mapping[int, Tensor], places: list[int]) -> Iterator[Tensor]:
+        """Δ [sample, target, hidden] at each observed event, for pushes [sample, place, hidden].
+
+        The disturbed rows are compared with the clean one beside them.
+        """
         rows = 1 + len(next(iter(pushes.values())))
         runs = count()
 
@@ -197,14 +195,16 @@ class Rows:
             return moved
 
         _, states = self._pass(rows, dict.fromkeys(self.injected, disturb))
-        squares = []
         for k in self.seen:
-            change = self._change(k, states[k])
-            if interaction:
-                both, first, second = change.chunk(3)
-                change = both - first - second
-            squares.append(change.square().sum(-1))
-        return torch.stack(squares, 1)
+            clean, again = self.clean[k], states[k][:1]
+            off = (again - clean).abs().max() / clean.abs().max()
+            if off > 1e-3:
+                raise ValueError(
+                    "expected a forward pass that repeats itself, got another state for the same "
+                    f"row at {self.labels[k]!r}, off by {off:.0e}: random (dropout in training "
+                    "mode), or rounded by what else is in the batch (quantised)"
+                )
+            yield self._by_target(k, states[k][1:] - again).double()
 
     def _pass(self, rows: int, edits: Mapping) -> tuple[list[str], list[Tensor]]:
         """Which watched site ran, one name a run, and its state; the pass ends with the last."""
@@ -219,18 +219,6 @@ class Rows:
         if self.function:
             states.append(self.function(output))
         return [site for site, _ in trace.runs], states
-
-    def _change(self, k: int, hidden: Tensor) -> Tensor:
-        """Δ [sample, target, hidden] of the disturbed rows against the clean one beside them."""
-        clean = self.clean[k]
-        off = (hidden[:1] - clean).abs().max() / clean.abs().max()
-        if off > 1e-3:
-            raise ValueError(
-                "expected a forward pass that repeats itself, got another state for the same row "
-                f"at {self.labels[k]!r}, off by {off:.0e}: random (dropout in training mode), or "
-                "rounded by what else is in the batch (quantised)"
-            )
-        return self._by_target(k, hidden[1:] - hidden[:1]).double()
 
     def _by_target(self, k: int, hidden: Tensor) -> Tensor:
         """[rows, target, hidden]: the tokens' positions or, for what has none, one target."""
@@ -248,20 +236,15 @@ class Rows:
         )
 
 
-def _apart(pushes: Tensor) -> Tensor:
-    """Pushes at two places, [sample, 2, hidden]: both, then the first alone, the second alone."""
-    first, second = pushes.clone(), pushes.clone()
-    first[:, 1] = 0
-    second[:, 0] = 0
-    return torch.cat([pushes, first, second])
+def _apart(noise: Tensor) -> Tensor:
+    """Noise [sample, run, 2, hidden]: at both places, then at the first alone, the second alone."""
+    first, second = noise.clone(), noise.clone()
+    first[:, :, 1] = 0
+    second[:, :, 0] = 0
+    return torch.cat([noise, first, second])
 
 
 def _numbered(ran: list[str]) -> list[str]:
     """The names of what ran; of what ran more than once with a number, as "...layers.0[3]"."""
     times, number = Counter(ran), count()
     return [f"{site}[{next(number)}]" if times[site] > 1 else site for site in ran]
-
-
-def _module(site: str) -> str:
-    """The name of the module whose run is meant, "...layers.0" of "...layers.0[3]"."""
-    return site.partition("[")[0] if isinstance(site, str) else site

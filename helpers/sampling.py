@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -116,7 +117,27 @@ def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> 
     return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
 
 
-def mean_and_stderr(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard error over the first axis; the error of a single sample is unknown, NaN."""
-    spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
-    return samples.mean(0), spread / math.sqrt(len(samples))
+def average(
+    measured: Callable[[Tensor, Any], Tensor],
+    drawn: Callable[[], Tensor],
+    places: Sequence,
+    size: int,
+    progress: Callable[..., Iterable],
+    desc: str,
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard error over samples, [..., place], on the CPU.
+
+    `drawn()` makes the disturbances [sample, ...] of a place; `measured(some, place)` is what they
+    do, [sample, ...], for at most `size` of them at once. The error of a single one is unknown, NaN.
+    """
+    means, errors = [], []
+    alone = len(places) == 1
+    for place in places if alone else progress(places, desc=desc):
+        parts: Iterable[Tensor] = drawn().split(size)
+        if alone:
+            parts = progress(parts, desc=desc)
+        samples = torch.cat([measured(part, place) for part in parts])
+        spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
+        means.append(samples.mean(0).cpu())
+        errors.append((spread / math.sqrt(len(samples))).cpu())
+    return torch.stack(means, -1), torch.stack(errors, -1)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..hooks import resolve
 from ..noise import Observed, Rows
 from ..result import PROGRESS, Influence, Progress, how_it_came
 from ..sampling import Sampling, draw
@@ -188,11 +187,12 @@ def upstream_influence(
     """
     how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
     stack = layer_stack(model, inputs)
-    last = _observed(stack, observe)
+    if observe is None:
+        observe = stack.names[-1]
     start: Callable | None = None
     size = stack.states[0].shape[1]
+    last = None if callable(observe) else stack.number(observe)
     if last is None:
-        assert observe is not None
         last = len(stack.layers) - 1
         start, size = cotangents(stack, observe)
         name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
@@ -245,18 +245,6 @@ def _layers_by_noise(
         draws[layer] = partial(draw, generator, how.count(), 1, spread, stack.states[layer])
     columns = {place: [place] for place in sources}
     return rows.influence(draws, columns, how, told, progress)
-
-
-def _observed(stack: LayerStack, observe: Any) -> int | None:
-    """The number of the layer called `observe`, short or in full; None for what is no layer."""
-    if observe is None:
-        return len(stack.names) - 1
-    if callable(observe):
-        return None
-    names = [observe] if observe in stack.names else list(resolve(stack.model, observe))
-    if len(names) != 1:
-        raise ValueError(f"expected one of the layers {stack.names}, got {observe!r}")
-    return stack.names.index(names[0]) if names[0] in stack.names else None
 
 
 def _for_each_layer(covariance: Tensor | None, layers: int) -> list[Tensor | None]:

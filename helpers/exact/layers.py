@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..clean import clean_pass
-from ..hooks import hidden_state, hooked, record, resolve
+from ..hooks import hidden_state, hooked, module_name, record, resolve
 from ..inputs import prepare
 from ..values import shortened
 from ..words import Inputs
@@ -44,7 +44,16 @@ class LayerStack:
     @property
     def modules(self) -> list[str]:
         """The name of each layer's module, which is that of several where layers share one."""
-        return [name.partition("[")[0] for name in self.names]
+        return [module_name(name) for name in self.names]
+
+    def number(self, site: str) -> int | None:
+        """Of the layer with this name, short or in full; None for what is no layer."""
+        name = module_name(site)
+        found = list(resolve(self.model, name))
+        if len(found) > 1:
+            raise ValueError(f"expected one of the layers {self.names}, got {site!r}")
+        full = found[0] + site[len(name) :]
+        return self.names.index(full) if full in self.names else None
 
     def run(self, layer: int, hidden: Tensor) -> Tensor:
         """Layer number `layer` alone on [rows, seq, hidden], with what else the model gave it."""
@@ -156,7 +165,7 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
         names = [f"{name}[{number}]" for number, name in enumerate(names)]
     mask = prepared.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
-    ran = [layers[name.partition("[")[0]] for name in names]
+    ran = [layers[module_name(name)] for name in names]
     states, outputs = [state[0] for state in states], [output[0] for output in outputs]
     return LayerStack(model, inputs, names, ran, states, outputs, arguments, tokens, mask)
 
@@ -168,21 +177,19 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     """
     if inject is None:
         return layer_stack(model, inputs), 0
-    site, _, run = inject.partition("[")
-    with record(model, site) as trace:
+    with record(model, module_name(inject)) as trace:
         stack = layer_stack(model, inputs)
-    names = [inject, *resolve(model, site)]
-    number = next((number for number, name in enumerate(stack.names, 1) if name in names), None)
-    if number is None and not run:
-        (value,) = (trace[name] for name in trace)
-        number = 0 if torch.equal(value[0], stack.states[0]) else None
-    if number is None or number == len(stack.layers):
-        raise ValueError(
-            f"expected a site whose output enters a layer, got {inject!r}; "
-            f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}; the method "
-            "'noise' takes any site"
-        )
-    return stack, number
+    number = stack.number(inject)
+    if number is not None and number + 1 < len(stack.layers):
+        return stack, number + 1
+    (fired,) = trace.firings.values()
+    if number is None and len(fired) == 1 and torch.equal(fired[0][0], stack.states[0]):
+        return stack, 0
+    raise ValueError(
+        f"expected a site whose output enters a layer, got {inject!r}; "
+        f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}; the method "
+        "'noise' takes any site"
+    )
 
 
 def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:

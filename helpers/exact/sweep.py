@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..hooks import edit, record
 from ..inputs import prepare
 from ..noise import TOKENS_PER_PASS
 from ..result import Progress
-from ..sampling import Sampling, factor, mean_and_stderr, normal
+from ..sampling import Sampling, average, factor, normal
 from .layers import LayerStack
 
 
@@ -47,23 +48,21 @@ def sweep(
         vectors[:, place] = directions if backward else directions @ spread.mT
         return vectors
 
+    def measured(directions: Tensor, place: Any) -> Tensor:
+        vectors = (start or at_place)(directions, place).to(jacobians[0].w_o.dtype)
+        squares = []
+        for jacobian in jacobians:
+            vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
+            moved = vectors.to(state.dtype)
+            squares.append((moved @ spread if backward else moved).square().sum(-1))
+        return torch.stack(squares, 1)  # [sample, layer, seq]
+
     generator = torch.Generator().manual_seed(how.seed + numbers[0])
-    means, stderrs = [], []
-    for place in progress(places, desc=f"{how.method}, {stack.names[numbers[0]]}"):
-        energies = []
-        directions = _directions(generator, samples, rank, state)
-        for part in directions.split(max(1, TOKENS_PER_PASS // seq)):
-            vectors, energy = (start or at_place)(part, place).to(jacobians[0].w_o.dtype), []
-            for jacobian in jacobians:
-                vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
-                moved = vectors.to(state.dtype)
-                energy.append((moved @ spread if backward else moved).square().sum(-1))
-            energies.append(torch.stack(energy, 1))  # [sample, layer, seq]
-        mean, stderr = mean_and_stderr(torch.cat(energies))
-        means.append(mean)
-        stderrs.append(stderr)
-    mean, stderr = torch.stack(means, 1).cpu(), torch.stack(stderrs, 1).cpu()  # [layer, place, seq]
-    if not backward:
+    drawn = partial(_directions, generator, samples, rank, state)
+    at_once = max(1, TOKENS_PER_PASS // seq)
+    desc = f"{how.method}, {stack.names[numbers[0]]}"
+    mean, stderr = average(measured, drawn, places, at_once, progress, desc)
+    if backward:
         mean, stderr = mean.mT, stderr.mT
     if how.method == "exact":
         return mean, None
