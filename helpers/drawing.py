@@ -65,8 +65,9 @@ def architecture(
     if layer is None:
         _draw_model(sheet, model, prepare(model, inputs)[0], stack)
     else:
-        title = f"{type(model).__name__}, layer {layer} of {len(stack.layers)}"
-        sheet.text(4, 0.25, f"{title}: {stack.names[layer]}", 11)
+        depth = (layer + 1) / len(stack.layers)
+        title = f"{type(model).__name__}, layer {layer} (depth {depth:.2f}): {stack.names[layer]}"
+        sheet.text(4, 0.25, title, 11)
         _draw_layer(sheet, stack, layer, weights[0])
     if unknown := marks - sheet.known:
         raise ValueError(

@@ -48,12 +48,6 @@ def heatmap(
     >>> heatmap([[1.0, 0.1], [0.2, 1.0]], ["a", "b"], log=True).axes[0].get_xlabel()
     'source'
     """
-    if hasattr(values, "tokens") and len(values.sites) != 1:
-        raise ValueError(
-            f"expected the influence of one layer, got {len(values.sites)}; choose one, as in "
-            "heatmap(influence.values[0], influence.tokens), or draw all of them with "
-            "layer_grid(influence)"
-        )
     values, rows, columns, names = _labelled(values, rows, columns)
     side = max(len(rows), len(columns), 1)
     cell = max(0.3, 1.9 / side) if side <= 32 else 0.135
@@ -108,8 +102,8 @@ def layer_grid(
     return figure
 
 
-def save_figure(figure: Figure, name: str) -> Figure:
-    """Write `figure` as `<name>.png` and return it, to end a cell with.
+def save_figure(figure: Figure, name: str, *, dpi: int = 120) -> Figure:
+    """Write `figure` as `<name>.png` and return it, to end a cell with; "x.svg" and "x.pdf" as such.
 
     The folder is $FIGURES_DIR when it is set, else `figures` of the checkout that holds this
     package, else, when the package is installed without its checkout, `figures` in the working
@@ -122,9 +116,12 @@ def save_figure(figure: Figure, name: str) -> Figure:
     checkout = ROOT if (ROOT / "pyproject.toml").is_file() else Path()
     folder = Path(os.environ.get("FIGURES_DIR") or checkout / "figures")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn, file = BytesIO(), folder / f"{name}.png"
+    if name.endswith((".svg", ".pdf")):
+        figure.savefig(folder / name)
+        return described(figure)
+    drawn, file = BytesIO(), folder / f"{name.removesuffix('.png')}.png"
     # no version, no date: the same numbers, the same bytes
-    figure.savefig(drawn, dpi=120, metadata={"Software": None})
+    figure.savefig(drawn, dpi=dpi, metadata={"Software": None})
     drawn.seek(0)
     if not (file.exists() and _same_picture(file, drawn)):
         file.write_bytes(drawn.getvalue())
@@ -194,7 +191,10 @@ def _maps(
     """Panels of this size in inches, so many side by side, and the bar of their one scale."""
     expected, got = [len(rows), len(columns)], list(values.shape[1:])
     if expected != got:
-        raise ValueError(f"expected values {expected}, one label per row and column, got {got}")
+        raise ValueError(
+            f"expected values {expected}, one label per row and column, got {got}; a layer of an "
+            "influence: influence.values[0], all of them: layer_grid(influence)"
+        )
     down = -(-len(values) // across)
     width = 1.4 + LETTER * max(map(len, rows)) + size[0] * across
     height = 0.8 + LETTER * max(map(len, columns)) + size[1] * down

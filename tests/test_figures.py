@@ -261,6 +261,19 @@ def test_saved_bytes_depend_on_the_numbers_alone(tmp_path, monkeypatch):
     assert one == two != three
 
 
+def test_the_ending_of_the_name_says_the_format_and_dpi_the_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    figure = heatmap([[1.0, 2.0], [3.0, 4.0]], ["a", "b"])
+    for name in ("one.svg", "one.pdf", "one.png", "v1.5"):
+        assert save_figure(figure, name, dpi=50) is figure
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["one.pdf", "one.png", "one.svg", "v1.5.png"]
+    assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
+    assert "<svg" in (tmp_path / "one.svg").read_text("utf-8")
+    width = figures.imread(tmp_path / "one.png").shape[1]
+    assert width == pytest.approx(50 * figure.get_figwidth(), abs=1)
+
+
 def test_a_figure_that_shows_the_same_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
     values = np.random.default_rng(0).uniform(0.1, 1, (6, 6))

@@ -483,7 +483,7 @@ BAD = [
     ),
     (
         lambda t: heatmap(influence(3)),
-        "expected the influence of one layer, got 3; choose one, as in heatmap",
+        r"got \[3, 1, 1\]; a layer of an influence: influence.values\[0\], all of them: layer_grid",
     ),
     (
         lambda t: layer_grid(np.ones((2, 2)), ["a", "b"]),
