@@ -1,6 +1,8 @@
 """The book: the notebooks as a web site, with their committed outputs (`make book`)."""
 
 import html
+import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -100,6 +102,39 @@ def describe_figures(app, tree):
             image["alt"] = figure.metadata.get("image/png", {}).get("alt", "")
 
 
+def fold_setup(app, document, source):
+    """Close the cell that imports and loads, the one after the parameters; claims are tagged so."""
+    if not (HERE / f"{document}.ipynb").exists():
+        return
+    notebook = json.loads(source[0])
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    if "parameters" in code[0]["metadata"].get("tags", []):
+        code[1]["metadata"].setdefault("tags", []).append("hide-input")
+    source[0] = json.dumps(notebook)
+
+
+ICON = re.compile(r'"?([\w-]+)"?:\[\d+,\d+,\[([^\]]*)\],"\w+",(?:"[^"]*"|\[[^\]]*\])\],?')
+
+
+def drop_unused_icons(app, error):
+    """Of the theme's thousands of icons keep those that a page or one of its scripts names."""
+    scripts = Path(app.outdir, "_static/scripts")
+    icons = scripts / "fontawesome.js"
+    if error or not icons.exists():
+        return
+    others = [path for path in scripts.glob("*.js") if path != icons]
+    pages = [path.read_text("utf-8") for path in [*Path(app.outdir).rglob("*.html"), *others]]
+    used = set(re.findall(r"\bfa-([\w-]+)", "".join(pages)))
+
+    def kept(icon):
+        names = {icon[1], *re.findall(r'"([\w-]+)"', icon[2])}
+        return icon[0] if names & used else ""
+
+    icons.write_text(ICON.sub(kept, icons.read_text("utf-8")), "utf-8")
+
+
 def setup(app):
+    app.connect("source-read", fold_setup)
+    app.connect("build-finished", drop_unused_icons)
     app.add_directive("show-sentences", ShowSentences)
     app.connect("doctree-read", describe_figures)
