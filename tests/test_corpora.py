@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.statistics import read_sentences
+from helpers.statistics import read_sentences, shuffled
 
 
 def row(*cells):
@@ -121,7 +121,7 @@ CHINESE = [
 ]
 
 
-def test_chinese_words_are_those_of_the_file(read, recwarn):
+def test_chinese_words_are_those_of_the_file(read, minilm, recwarn):
     tags = ["B-PER", "O", "B-LOC", "O", "O"]
     pairs = list(zip([word for word, _ in CHINESE], tags, strict=True))
     (columns,) = read("".join(f"{word} {tag}\n" for word, tag in pairs))
@@ -129,16 +129,14 @@ def test_chinese_words_are_those_of_the_file(read, recwarn):
     for marked in (columns, *read(universal(*close)), *read(universal(*CHINESE))):
         assert marked.sentence.text == "王小明住在上海，。"
         assert marked.words == [word for word, _ in CHINESE]
-        assert np_where(marked.kinds(special=False)["comma"]) == [3]
+        assert marked.kinds(special=False)["comma"].tolist() == [False, False, False, True, False]
     assert columns.spans == [[0], [2]]
+    mixed = shuffled(columns, minilm[1], seed=1)
+    assert sorted(mixed.words) == sorted(columns.words) and mixed.words != columns.words
     letters = [("王", "B-PER"), ("明", "E-PER"), ("在", "O"), ("iPod", "S-MISC"), ("x", "O")]
     (letter,) = read("".join(f"{word} {tag}\n" for word, tag in letters))
     assert letter.sentence.text == "王明在 iPod x" and letter.spans == [[0, 1], [3]]
     assert not recwarn
-
-
-def np_where(mask):
-    return [number for number, here in enumerate(mask) if here]
 
 
 def test_chinese_without_words_has_letters_and_says_so(read):

@@ -348,6 +348,21 @@ def test_noun_compounds_are_the_stricter_control(tmp_path, minilm):
     assert plain.phrases(nouns=True) == []  # nobody told which words are nouns
 
 
+def test_what_a_text_does_not_tell_is_unknown(minilm):
+    """Not the numbers of something else: which words are function words in a list that is English."""
+    chosen = [
+        mark_sentence(line, minilm[1]) for line in ("他住[上海|place]。", "她爱[北京|place]。")
+    ]
+    maps = [np.ones((3, len(words.tokens) + 2, len(words.tokens) + 2)) for words in chosen]
+    rows = results("tiny", "Chinese", "reach", by_kind(maps, chosen))
+    rows = pd.concat([rows, results("tiny", "Chinese", "names", in_names(maps, chosen))])
+    unknown = ["content word", "function word", "names, content words", "names over phrases"]
+    counts = rows.groupby("kind")["n"].first()
+    assert (counts[[*unknown, "phrases", "comma"]] == 0).all()
+    assert (counts[["full stop at the end", "[CLS]", "names", "names: place"]] == 2).all()
+    assert rows[rows.kind.isin(unknown)]["mean"].isna().all()
+
+
 def test_the_sentence_file_is_what_it_says(minilm):
     sentences = read_sentences(SENTENCES, minilm[1])
     assert len(sentences) >= 120 and sum(len(s.spans) for s in sentences) >= 150

@@ -12,6 +12,7 @@ from ..words import UNSPACED, Place, Sentence, encode, words_of
 
 SPAN = re.compile(r"\[([^|\]]+)\|([\w-]+)\]")
 ESCAPED = {r"\[": "\ue000", r"\]": "\ue001"}  # brackets of the text, while names are looked for
+PLAIN = str.maketrans("\ue000\ue001", "[]")
 COMMA = set(",，、،﹐､")
 STOP = set(".。．｡।۔")
 QUOTATION = {*'"“”„«»‹›「」『』＂', "``", "''"}
@@ -29,7 +30,7 @@ Annotation = tuple[int, int, str]  # first character, the one after the last, wh
 
 @dataclass(frozen=True)
 class MarkedSentence:
-    """An encoded sentence seen as words, special tokens left out, with its names and parts of speech."""
+    """An encoded sentence seen as words, without special tokens, its names and parts of speech."""
 
     sentence: Sentence
     words: list[str]
@@ -37,9 +38,7 @@ class MarkedSentence:
     spans: list[list[int]]  # word numbers of each name
     types: list[str]  # of each name, such as "person"
     register: str
-    pos: list[str] | None = (
-        None  # universal part of speech of each word; None when the text does not tell
-    )
+    pos: list[str] | None = None  # universal part of speech of each word, if the text tells it
 
     @property
     def punctuation(self) -> np.ndarray:
@@ -54,9 +53,9 @@ class MarkedSentence:
         return [at for at in added if at < first], [at for at in added if at > first]
 
     def matrix(self, values, *, mean: bool = False, special: bool = False) -> np.ndarray:
-        """[..., token, token] to [..., word, word]: influence summed over the pieces of each word, or its mean.
+        """[..., token, token] to [..., word, word]: influence summed over the pieces of each word.
 
-        The sum is all that one word receives from another; it grows with the number of pieces, the
+        With `mean`, its mean. The sum is all that one word receives from another; it grows with the number of pieces, the
         mean does not. With `special` what the tokenizer added stands before and after the words,
         one place each, as in `kinds(special=True)`; a tokenizer may add nothing.
         """
@@ -73,44 +72,40 @@ class MarkedSentence:
         return member @ values @ member.T
 
     def kinds(self, *, special: bool = True) -> dict[str, np.ndarray]:
-        """Masks of bool that fit `matrix(..., special=special)`, from "all words" to "[CLS]" and "[SEP]".
+        """Masks of bool, from "all words" to "[SEP]", that fit `matrix(..., special=special)`.
 
         Function words are the closed classes of Universal Dependencies or, without `pos`, words of
         an English list; in another script there are no content and function words then. What the
         tokenizer puts first and last is called "[CLS]" and "[SEP]", whatever the model calls it,
         and is not there for a tokenizer that adds nothing.
         """
-        words, mark = self.words, self.punctuation
+        mark = self.punctuation
+        comma, stop, quotation = (_among(self.words, signs) for signs in (COMMA, STOP, QUOTATION))
         last = max(np.flatnonzero(~mark), default=-1)  # no letter or digit comes after it
-        final = np.arange(len(words)) > last
-        comma, stop, quotation = (
-            np.array([word in signs for word in words], dtype=bool)
-            for signs in (COMMA, STOP, QUOTATION)
-        )
-        masks = {"all words": np.ones(len(words), dtype=bool)}
-        letters = [letter for letter in "".join(words) if letter.isalpha()]
-        if self.pos or not letters or any(map(str.isascii, letters)):
-            closed = [p in CLOSED for p in self.pos or ()]
-            listed = [word.lower() in FUNCTION for word in words]
-            function = np.array(closed or listed, dtype=bool) & ~mark
-            masks |= {"content word": ~mark & ~function, "function word": function}
-        masks |= {
+        final = np.arange(len(mark)) > last
+        function = ~mark & _among([word.lower() for word in self.words], FUNCTION)
+        if self.pos:
+            function = ~mark & _among(self.pos, CLOSED)
+        masks = {
+            "all words": np.ones(len(mark), dtype=bool),
+            "content word": ~mark & ~function,
+            "function word": function,
             "comma": comma,
             "full stop inside": stop & ~final,
             "full stop at the end": stop & final,
             "quotation mark": quotation,
             "other mark": mark & ~comma & ~stop & ~quotation,
         }
-        if not special:
-            return masks
-        before, after = (int(bool(tokens)) for tokens in self.added)
-        padded = {kind: np.pad(mask, (before, after)) for kind, mask in masks.items()}
-        place = np.arange(before + len(words) + after)
-        if before:
-            padded["[CLS]"] = place == 0
-        if after:
-            padded["[SEP]"] = place == place[-1]
-        return padded
+        letters = [letter for letter in "".join(self.words) if letter.isalpha()]
+        if letters and not self.pos and not any(map(str.isascii, letters)):
+            del masks["content word"], masks["function word"]
+        if special:
+            before, after = (int(bool(tokens)) for tokens in self.added)
+            masks = {kind: np.pad(mask, (before, after)) for kind, mask in masks.items()}
+            place = np.arange(before + len(mark) + after)
+            ends = {"[CLS]": place < before, "[SEP]": place >= before + len(mark)}
+            masks |= {kind: mask for kind, mask in ends.items() if mask.any()}
+        return masks
 
     def phrases(self, *, nouns: bool = False) -> list[list[int]]:
         """Word numbers of each run of two or more content words outside names: the control of names.
@@ -138,9 +133,10 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """
     if not isinstance(line, str):
         raise ValueError(f"expected a sentence as a str, got {type(line).__name__}")
+    hidden = line
     for written, sign in ESCAPED.items():
-        line = line.replace(written, sign)
-    parts = SPAN.split(line)  # plain, words, type, plain, words, type, ..., plain
+        hidden = hidden.replace(written, sign)
+    parts = SPAN.split(hidden)  # plain, words, type, plain, words, type, ..., plain
     text, names = parts[0], []
     for words, kind, plain in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         names.append((len(text), len(text) + len(words), kind))
@@ -150,30 +146,28 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
             f"expected every entity marked as [words|type], got {line!r}; a bracket of the text "
             r"itself is written \[ or \]"
         )
-    for written, sign in ESCAPED.items():
-        text = text.replace(sign, written[1])
-    return annotated(text, names, None, register, tokenizer)
+    return annotated(text.translate(PLAIN), names, None, register, tokenizer)
 
 
 def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence:
-    """The words of a sentence in random order: what is left of a statistic is not about how they belong together.
+    """The words of a sentence in random order.
 
-    Kinds and parts of speech move with the words; the names stay where they were, and now hold any
-    words.
+    What is left of a statistic then is not about how they belong together. Kinds and parts of
+    speech move with the words; the names stay where they were, and now hold any words.
     """
     order = np.random.default_rng(seed).permutation(len(marked.words))
-    words = [marked.words[word] for word in order]
-    starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
-    places = [(start, start + len(word)) for start, word in zip(starts, words, strict=False)]
-    pos = None
+    text, places = "", []
+    for word in order:
+        start = len(text)
+        text += marked.words[word] + " "
+        places.append((start, len(text) - 1))
+    names, pos = [], None
+    for span, kind in zip(marked.spans, marked.types, strict=True):
+        if span:
+            names.append((places[span[0]][0], places[span[-1]][1], kind))
     if marked.pos:
         pos = [(*place, marked.pos[word]) for place, word in zip(places, order, strict=True)]
-    names = [
-        (places[span[0]][0], places[span[-1]][1], kind)
-        for span, kind in zip(marked.spans, marked.types, strict=True)
-        if span
-    ]
-    return annotated(" ".join(words), names, pos, marked.register, tokenizer)
+    return annotated(text.strip(), names, pos, marked.register, tokenizer, places)
 
 
 def annotated(
@@ -184,7 +178,7 @@ def annotated(
     tokenizer,
     known: Sequence[Place] = (),
 ) -> MarkedSentence:
-    """The sentence with what is known of its characters: which are a name, and of which part of speech they are.
+    """The sentence with what is known of its characters: their names and parts of speech.
 
     `known` are places of words, which tell where words end in a script without spaces.
     """
@@ -197,18 +191,23 @@ def annotated(
     for position, number in enumerate(sentence.words):
         if number is not None:
             tokens.setdefault(number, []).append(position)
-    held = [[sentence.places[token] for token in word] for word in tokens.values()]
-    places = [(min(word)[0], max(end for _, end in word)) for word in held]
+    stretches = [[sentence.places[token] for token in word] for word in tokens.values()]
+    first = np.array([min(stretch)[0] for stretch in stretches])
+    last = np.array([max(end for _, end in stretch) for stretch in stretches])
 
     def between(start: int, end: int) -> list[int]:
-        return [word for word, (first, stop) in enumerate(places) if first < end and start < stop]
+        return np.flatnonzero((first < end) & (start < last)).tolist()
 
     parts = None
     if pos is not None:
-        parts = ["X"] * len(places)
+        parts = ["X"] * len(tokens)
         for start, end, kind in reversed(pos):  # of several in one word the first one counts
             for word in between(start, end):
                 parts[word] = kind
-    words = [text[first:stop] for first, stop in places]
+    words = [text[start:end] for start, end in zip(first, last, strict=True)]
     spans, types = [between(start, end) for start, end, _ in names], [kind for *_, kind in names]
     return MarkedSentence(sentence, words, list(tokens.values()), spans, types, register, parts)
+
+
+def _among(words: list[str], these: set[str]) -> np.ndarray:
+    return np.array([word in these for word in words], dtype=bool)
