@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.legend import Legend
 
 from .labels import LABELS, LETTER, SMALL, TICKS, label_texts, log_ticks, styled, wrapped
 from .values import numbers
@@ -146,7 +147,7 @@ def _texts(figure: Figure) -> str:
     """The figure's titles, axes, colours, lines and what is written in a drawing, in words."""
     bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
     panels = [axes for axes in figure.axes if axes.get_visible() and axes not in bars]
-    legends = [*figure.legends, *(legend for axes in panels if (legend := axes.get_legend()))]
+    legends = figure.findobj(Legend)
     parts = {
         "": [figure.get_suptitle()],
         "Panels: ": [axes.get_title() for axes in panels],
@@ -158,10 +159,12 @@ def _texts(figure: Figure) -> str:
     }
     if len(panels) == 1:
         parts[""] += parts.pop("Panels: ")
-    said = {start: "; ".join(dict.fromkeys(filter(None, texts))) for start, texts in parts.items()}
-    return " ".join(
-        ". ".join(start + text.rstrip(".") for start, text in said.items() if text).split()
-    )
+    said = []
+    for start, texts in parts.items():
+        once = dict.fromkeys(filter(None, texts))
+        if once:
+            said.append(start + "; ".join(once).rstrip("."))
+    return " ".join(". ".join(said).split())
 
 
 def _labelled(values, rows, columns=None, what="rows") -> tuple:
@@ -228,16 +231,15 @@ def _maps(
 
 
 def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> Normalize:
-    shown = values[np.isfinite(values) & (values > 0)] if log else values[np.isfinite(values)]
+    shown = values[np.isfinite(values)]
+    if log:
+        shown = shown[shown > 0]
     if not len(shown):
         raise ValueError(f"expected finite{', positive' if log else ''} values to draw, got none")
-    if limits is not None and not (
-        len(limits) == 2 and limits[0] < limits[1] and (limits[0] > 0 or not log)
-    ):
-        raise ValueError(
-            f"expected limits (low, high){' above 0, for log' if log else ''}, got {limits}"
-        )
     low, high = limits or (shown.min(), shown.max())
-    if log:
-        return LogNorm(low, high if high > low else 10 * low, clip=True)
-    return Normalize(low, high if high > low else low + 1)
+    if limits and not (low < high and (low > 0 or not log)):
+        above = " above 0, for log" if log else ""
+        raise ValueError(f"expected limits (low, high){above}, got {limits}")
+    if low == high:  # all values are equal
+        high = 10 * low if log else low + 1
+    return LogNorm(low, high, clip=True) if log else Normalize(low, high)
