@@ -829,7 +829,7 @@ def test_an_array_is_told_in_its_own_words(browser, tmp_path):
     values[:, :, 0] = [0.2, 0.5, 0.1]
     shown = view(values, ["a", "b", "c"], label="attention", layers=["early", "late"])
     page, root = opened(browser, tmp_path, shown)
-    assert headline(root) == "From a, most attention goes to b"
+    assert headline(root) == "In the column of a, attention is largest in the row of b"
     assert root.locator("[data-layer]").all_inner_texts() == ["early", "late"]
     assert "as far as" not in root.inner_text() and "attention 0.5" in root.inner_text()
     words(root).nth(1).click()

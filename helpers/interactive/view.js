@@ -50,7 +50,7 @@ function digits(value) {
   return `${front.replace("-", "−")} × 10${power.replace("-", "⁻").replace("+", "")
     .replace(/\d/g, digit => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)])}`;
 }
-/** A distance. @param {number} value */
+/** A distance. @param {any} value */
 const two = value => value < 0.001 ? "0.00" : value < 1 ? value.toPrecision(2)
   : String(Number(value.toPrecision(3)));
 /** @param {number} share */
@@ -209,8 +209,8 @@ function headline(words, word, order, sends, { label, measured }) {
   if (!best) return { parts: [...(sends ? [mine, { text: " moves nothing" }]
     : [{ text: "Nothing moves " }, mine])], under: [] };
   const first = { word: best.i, kind: "best" };
-  const parts = label ? [{ text: sends ? "From " : "To " }, mine,
-    { text: `, most ${label} ${sends ? "goes to" : "comes from"} ` }, first]
+  const parts = label ? [{ text: `In the ${sends ? "column" : "row"} of ` }, mine,
+    { text: `, ${label} is largest in the ${sends ? "row" : "column"} of ` }, first]
     : sends ? [mine, { text: " moves " }, first, { text: " most" }]
     : [mine, { text: " is moved most by " }, first];
   const away = Math.abs(best.i - word), [from, to] = sends ? [word, best.i] : [best.i, word];
@@ -328,12 +328,11 @@ const f = value => value.toFixed(1);
 /** @param {number} x @param {number} end where it points @param {number} from @param {number} w */
 const tipOf = (x, end, from, w) => `M${f(x)},${f(end)} L${f(x - 3 - w * 0.72)},${f(from)} `
   + `L${f(x + 3 + w * 0.72)},${f(from)} Z`;
-/** How high an arch is. @param {number} ax @param {number} bx @param {number} room */
-const rise = (ax, bx, room) => Math.min(room, 32 + 0.22 * Math.abs(ax - bx));
 /** An arch from (ax, ay) to (bx, by). @param {number} ax @param {number} ay @param {number} bx
  * @param {number} by @param {number} width @param {number} room over them @returns {Line} */
 function arch(ax, ay, bx, by, width, room) {
-  const size = 5 + width * 0.8, lift = rise(ax, bx, room) / 0.75, up = by - 3 - size;
+  const high = Math.min(room, 32 + 0.22 * Math.abs(ax - bx)), lift = high / 0.75;
+  const up = by - 8 - width * 0.8; // where the tip begins
   return { d: `M${f(ax)},${f(ay - 2)} C${f(ax)},${f(ay - 2 - lift)} ${f(bx)},${f(up - lift)} `
     + `${f(bx)},${f(up)}`, tip: tipOf(bx, by - 3, up, width), width };
 }
@@ -531,6 +530,7 @@ function derive(ui) {
   ui.scale = scaleOf(ui.panels, settings.own);
   ui.columns = ui.comparing ? aligned(ui.words, ui.second) : [];
   ui.hidden = data.how.hidden || null;
+  ui.label = data.label.replace(/ \(.*\)$/, ""); // the legend has all of it
   const theme = ui.dark ? "dark" : "light";
   ui.colours = ramp(data.ramp[theme]);
   ui.changes = ramp(CHANGES[theme]);
@@ -600,7 +600,7 @@ function drawHead(ui) {
     under: [] } : compared ? { parts: comparison(words, changes, ui.columns, ui.names,
     Boolean(hidden)), under: [{ text: `The three largest changes: ${ui.names[0]} above, `
       + `${ui.names[1]} below.` }] }
-    : headline(words, word, order, sends, { label: data.label, measured });
+    : headline(words, word, order, sends, { label: ui.label, measured });
   at.headline.replaceChildren(...told(ui, answer.parts));
   at.under.replaceChildren(...told(ui, answer.under));
   at.headline.style.setProperty("--long", Math.max(at.headline.textContent.length, 1));
@@ -611,7 +611,7 @@ function drawShares(ui) {
   const kind = total > words.length ? `Of these ${words.length}: all that `
     : settings.special ? "Of all that " : "Of the words that ";
   const name = written(words[word], true);
-  const title = data.label ? [`Of ${data.label} ${sends ? "from" : "to"} `, name]
+  const title = data.label ? [`Of ${data.label} in the ${sends ? "column" : "row"} of `, name]
     : sends ? [kind, name, " moves"] : [`${kind}moves `, name];
   const rows = order.slice(0, 3).map(({ i, share, far, value }, k) => make("button", {
     class: "bv-share", "data-other": i, "data-key": `share ${k}`, "data-rank": k,
@@ -633,7 +633,7 @@ function drawChanges(ui, changes) {
   };
   return changes.map(({ t, s, before, after }, k) => make("button", { class: "bv-change",
     "data-pair": `${t} ${s}`, "data-key": `change ${k}`, style: `--from: ${before / top}; `
-      + `--to: ${after / top}` }, make("b", {}, k + 1), make("span", {}, `${name(s)} → ${name(t)}`),
+      + `--to: ${after / top}` }, make("span", {}, `${name(s)} → ${name(t)}`),
   make("i"), make("span", {}, `${two(before)} → ${two(after)}`),
   make("em", {}, `× ${digits(Number((after / before).toPrecision(2)))}`)));
 }
@@ -651,7 +651,7 @@ function makeChips(ui) {
       word === null ? plain(text) : chip(word), plain(other))) : words.map((_, i) => chip(i))));
   ui.chips = words.map((_, i) => at.sentence.querySelector(`[data-word="${i}"]`));
   at.arcs.replaceChildren(...Array.from({ length: Math.max(words.length, 6) }, () => make("g", {},
-    make("path", { class: "bv-arc" }), make("path", { class: "bv-tip" }), make("text"))));
+    make("path", { class: "bv-arc" }), make("path", { class: "bv-tip" }))));
   at.sentence.dir = directionOf(words);
   at.window.hidden = total <= words.length;
   at.window.firstChild.textContent = `${settingsWord(ui)} ${start + 1} to ${start
@@ -695,7 +695,7 @@ function fitChips({ at: { sentence, stage }, comparing }) {
   stage.classList.toggle("bv-wrapped", fewest > 1);
   stage.classList.toggle("bv-tall", fewest > 3);
 }
-/** @param {Ui} ui @returns {(Line & {first: boolean, mark?: number[], flip?: number})[]} */
+/** @param {Ui} ui @returns {(Line & {first: boolean, flip?: number})[]} */
 function linesOf(ui) {
   const { chips, at, comparing, settings } = ui, { word, order, sends, panel, values } = now(ui);
   if (settings.drawing !== "arcs") return [];
@@ -721,12 +721,10 @@ function pairLines({ found, chips, at }) {
   };
   const over = chips[0].parentElement.offsetTop, height = chips[0].parentElement.offsetHeight;
   return found.flatMap(({ t, s, before, after }, k) => {
-    const [ax, bx] = [port(s, t), port(t, s)], x = (ax + bx) / 2;
+    const [ax, bx] = [port(s, t), port(t, s)];
     return [before, after].map((far, row) => {
       const line = arch(ax, over, bx, over, 1.2 + 9 * far / top, over - 24);
-      const high = rise(ax, bx, over - 24) + 4, flip = 2 * over + height;
-      return { ...line, first: !k, flip: row ? flip : 0, mark: [x, row ? over + height + high
-        : over - high, k + 1] };
+      return { ...line, first: !k, flip: row ? 2 * over + height : 0 };
     });
   });
 }
@@ -734,7 +732,7 @@ function drawArcs(ui) {
   const { at, settings } = ui, lines = linesOf(ui);
   at.stage.classList.toggle("bv-bare", settings.drawing !== "arcs");
   [...at.arcs.children].forEach((node, k) => {
-    const line = lines[k], [arc, tip, mark] = node.children;
+    const line = lines[k], [arc, tip] = node.children;
     node.setAttribute("class", line ? `bv-shown${line.first ? " bv-first" : ""}` : "");
     if (!line) return;
     for (const [part, d] of [[arc, line.d], [tip, line.tip]]) {
@@ -742,9 +740,6 @@ function drawArcs(ui) {
       part.setAttribute("transform", line.flip ? `translate(0 ${line.flip}) scale(1 -1)` : "");
     }
     arc.style.strokeWidth = `${line.width}px`;
-    mark.textContent = line.mark ? line.mark[2] : "";
-    mark.setAttribute("x", line.mark ? line.mark[0] : 0);
-    mark.setAttribute("y", line.mark ? line.mark[1] + 4 : 0);
   });
 }
 function makeTiles(ui) {
@@ -771,11 +766,11 @@ function drawTrend(ui) {
   const { panel, t, s, found } = now(ui), { at, panels, words, data } = ui;
   const tiles = at.layers.children;
   const value = panel.values[t][s], error = panel.errors?.[t][s] ?? 0;
-  const share = data.label || t === s || !(value > 0) ? "" : ` · ${percent(shareOf(panel.values, t,
-    s))} of what \u2068${words[t].text}\u2069 receives from others`;
+  const share = data.label || t === s || !(value > 0) ? [] : [` · ${percent(shareOf(panel.values,
+    t, s))} of what `, make("b", {}, written(words[t], true)), " receives from others"];
   at.pair.replaceChildren(make("b", {}, `${spoken(words[s])} → ${spoken(words[t])} in each layer`),
-    make("em", {}, found ? `${data.label || "influence"} ${digits(value)}${error > 0
-      ? ` ± ${digits(error)}` : ""} in ${panel.name}${share}` : ""));
+    make("em", {}, ...(found ? [`${ui.label || "influence"} ${digits(value)}${error > 0
+      ? ` ± ${digits(error)}` : ""} in ${panel.name}`, ...share] : [])));
   [...tiles].forEach((tile, k) => {
     tile.tabIndex = tile.dataset.layer === String(panel.id) ? 0 : -1;
     tile.setAttribute("aria-pressed", tile.dataset.layer === String(panel.id));
@@ -879,6 +874,7 @@ function drawSecond(ui) {
   const { at, settings, words } = ui, lines = settings.drawing === "lines";
   at.drawn.replaceChildren(lines ? "Lines" : "Map", make("em", {}, lines
     ? "the chosen word’s, and the twelve strongest others"
+    : ui.label ? "row: the target · column: the source"
     : "row: who is moved · column: who is pushed"));
   [at.map.hidden, at.lines.style.display] = [lines, lines ? "" : "none"];
   at.second.classList.toggle("bv-wide", settings.drawing !== "arcs" || words.length > 20);
