@@ -21,7 +21,9 @@ class Claim:
 
     def __str__(self) -> str:
         beside = f" ({self.measured})" if self.measured else ""
-        return f"{'✓' if self.holds else '✗'} {self.statement}{beside}{'' if self.holds else ' – not for this input'}"
+        if self.holds:
+            return f"✓ {self.statement}{beside}"
+        return f"✗ {self.statement}{beside} – not for this input"
 
 
 class Claims(list[Claim]):

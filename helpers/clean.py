@@ -1,4 +1,4 @@
-"""What one forward pass must be for a measurement: the same each time, and nowhere in half precision."""
+"""What a forward pass must be for a measurement: the same each time, nowhere in half precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -36,8 +36,7 @@ class Firings(Mapping):
     """Site -> every hidden state that it put out; names may lack the model's prefix."""
 
     def __init__(self, prefix: str, runs: list[tuple[str, Tensor]]) -> None:
-        self.prefix = prefix
-        self.runs = runs
+        self.prefix, self.runs = prefix, runs
 
     def __getitem__(self, site: str) -> Any:
         full = site if site in dict(self.runs) else f"{self.prefix}.{site}"
@@ -122,9 +121,7 @@ def edit(
 ) -> Iterator[None]:
     """Replace the hidden state at each site by a function of it while the block runs.
 
-    It is the one that the site puts out or, `entering`, its first input.
-
-    `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and
+    It is the one that the site puts out or, `entering`, its first input. `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and
     returns one of the same shape; the container around it, whatever it is, is rebuilt. Raises
     `SiteError` for an unknown site or one that did not run, `TypeError` for an output without a
     tensor, `ValueError` when the function returns something else than a tensor of the same shape.
@@ -150,16 +147,16 @@ def edit(
         raise ValueError(
             f"expected a dict from site to a function of the hidden state, got {edits!r:.80}"
         )
-    with _at_sites(
-        model, {pattern: partial(apply, edit) for pattern, edit in edits.items()}, entering
-    ):
+    hooks = {pattern: partial(apply, function) for pattern, function in edits.items()}
+    with _at_sites(model, hooks, entering):
         yield
 
 
 def names(sites: str | Iterable[str]) -> list[str]:
     """One name or glob, or several, as a list."""
-    several = sites if isinstance(sites, Iterable) else []
-    found = [sites] if isinstance(sites, str) else list(several)
+    if isinstance(sites, str):
+        return [sites]
+    found = list(sites) if isinstance(sites, Iterable) else []
     if not found:
         raise ValueError(
             f"expected the name of a site, or several, got {sites!r}; see module_tree(model)"
@@ -168,10 +165,7 @@ def names(sites: str | Iterable[str]) -> list[str]:
 
 
 def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules that site names or globs mean, by full name.
-
-    They may stand below `model.base_model_prefix`.
-    """
+    """The modules that site names or globs mean, by full name; the model's prefix may be left out."""
     check_model(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     prefix = getattr(model, "base_model_prefix", "")
@@ -299,8 +293,6 @@ def _silent(site: str, module: nn.Module, elsewhere: set[str]) -> str:
         kind = type(module).__name__
         return f"a {kind} is a container that is never called itself; name a module inside it"
     if isinstance(module, nn.Dropout):
-        return (
-            "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 "
-            "calls this module"
-        )
+        fused = "fused attention (SDPA) applies dropout itself"
+        return f"{fused}; only eager attention of transformers 4 calls this module"
     return "no forward pass ran through it inside the block"

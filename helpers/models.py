@@ -130,8 +130,8 @@ def _ways_on(source: str | Path) -> str:
     if pickles and (Path(source) / "config.json").exists():
         return (
             f"expected model.safetensors in {str(source)!r}, got {' and '.join(pickles)}, a "
-            "pickle, which may hold code and is not read here; if you trust where it comes from, convert "
-            f"it once and load_bert('converted'): {convert}"
+            "pickle, which may hold code and is not read here; if you trust where it comes from, "
+            f"convert it once and load_bert('converted'): {convert}"
         )
     return (
         f"could not load {str(source)!r}: neither a local directory with config.json, tokenizer "
@@ -143,7 +143,7 @@ def _ways_on(source: str | Path) -> str:
 
 
 def _tokenizer(source: str | Path):
-    """The tokenizer of a model; without its files transformers would make one that knows no word."""
+    """A model's tokenizer; without its files transformers would make one that knows no word."""
     local = Path(source).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -189,11 +189,9 @@ def _pretrained(source: str | Path) -> nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no warnings from transformers: what matters is raised here as an error."""
-    bar, level = (
-        transformers_logging.is_progress_bar_enabled(),
-        transformers_logging.get_verbosity(),
-    )
+    """No progress bar and no warnings of transformers: what matters is raised here as an error."""
+    bar = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:

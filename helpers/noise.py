@@ -43,8 +43,8 @@ def noise_response(
     One injection serves all observed sites; these are names or globs, or a function of what the
     model returns, e.g. `lambda output: output.last_hidden_state.mean(1)`. What has no positions, as
     a classifier's [rows, label], is one target. With a `covariance` S [hidden, hidden], ε ~
-    N(0, S); with one direction [hidden], ε is it times N(0, 1): make it √hidden long to compare it with
-    noise in all directions.
+    N(0, S); with one direction [hidden], ε is it times N(0, 1): make it √hidden long to compare it
+    with noise in all directions.
 
     With `interaction`, what two positions together do beyond what each does alone,
     ‖f(a,b) - f(a) - f(b) + f‖²/σ⁴, which goes to the squared norm of the mixed second derivative

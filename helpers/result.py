@@ -33,7 +33,8 @@ class Influence:
     `.sites` names what was observed (or, upstream, disturbed); `.targets` and `.sources` say what
     the last two axes are: numbers of positions in `.tokens`, or a name for what is not one position
     ("classifier"; "6+7", two positions at once). `.stderr` is None where `.values` are exact.
-    `.how` says how it came about: experiment, model, text, method, how it was sampled, and the versions.
+    `.how` says how it came about: experiment, model, text, method, how it was sampled, and the
+    versions.
     """
 
     values: Tensor

@@ -128,7 +128,7 @@ def average(
     """Mean and standard error over samples, [..., place], on the CPU.
 
     `drawn()` makes the disturbances [sample, ...] of a place; `measured(some, place)` is what they
-    do, [sample, ...], for at most `size` of them at once. The error of a single one is unknown, NaN.
+    do, [sample, ...], for at most `size` of them at once. The error of a single one is NaN.
     """
     means, errors = [], []
     alone = len(places) == 1

@@ -52,12 +52,11 @@ def module_tree(model: nn.Module) -> Table:
     1 torch.nn.modules.activation.GELU
     """
     check_model(model)
-    rows = [
-        (name, f"{type(m).__module__}.{type(m).__qualname__}")
-        for name, m in model.named_modules()
-        if name
-    ]
-    return Table(rows, ("module", "class"))
+    rows = []
+    for name, module in model.named_modules():
+        kind = type(module)
+        rows.append((name, f"{kind.__module__}.{kind.__qualname__}"))
+    return Table(rows[1:], ("module", "class"))  # the first is the model itself
 
 
 @torch.no_grad()
@@ -86,6 +85,7 @@ def shape_table(model: nn.Module, inputs: Inputs, depth: int = 3) -> Table:
     def note(name: str, _args: tuple, output: Any) -> None:
         rows.extend((name + sub, tensor.shape) for sub, tensor in tensors(output))
 
-    with hooked({n: m for n, m in model.named_modules() if n.count(".") <= depth}, after=note):
+    modules = {name: m for name, m in model.named_modules() if name.count(".") <= depth}
+    with hooked(modules, after=note):
         model(**inputs)
     return Table(rows, ("output", "shape"))

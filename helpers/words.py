@@ -1,4 +1,4 @@
-"""A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens are."""
+"""A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens."""
 
 import unicodedata
 from bisect import bisect
@@ -44,14 +44,13 @@ class Sentence:
         return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sentence) or self.inputs.keys() != other.inputs.keys():
-            return False
-        for name, mine in self.inputs.items():
-            theirs = other.inputs[name]
-            alike = (mine.dtype, mine.device) == (theirs.dtype, theirs.device)
-            if not (alike and torch.equal(mine, theirs)):
-                return False
-        return all(vars(other)[name] == own for name, own in vars(self).items() if name != "inputs")
+        return isinstance(other, Sentence) and self._compared() == other._compared()
+
+    def _compared(self) -> dict[str, Any]:
+        told = {}
+        for name, value in self.inputs.items():
+            told[name] = (value.dtype, value.device, value.tolist())
+        return vars(self) | {"inputs": told}
 
     def position(self, word: str, occurrence: int = 0, text: int | None = None) -> int:
         """The first token of a word, or of several; see `positions`.
@@ -67,9 +66,9 @@ class Sentence:
     def positions(self, word: str, occurrence: int = 0, text: int | None = None) -> list[int]:
         """The tokens of a word, or of several such as "New York", where it stands in the text.
 
-        `occurrence` counts from 0, in a pair through both texts or, with `text` 0 or 1, in that one.
-        Case and accents matter as far as they do to the tokenizer; a word that is not there so is
-        looked for in any case. Raises `ValueError`, with the tokens, for what is not there.
+        `occurrence` counts from 0, in a pair through both texts or, with `text` 0 or 1, in that
+        one. Case and accents matter as far as they do to the tokenizer; a word that is not there
+        so is looked for in any case. Raises `ValueError`, with the tokens, for what is not there.
         """
         asked = [0] if self.pair is None else [0, 1]
         if text is not None:
@@ -91,7 +90,7 @@ class Sentence:
                 over = [a < min(end, b) and b > start for a, b in self.places]
                 found.append([i for i, n in enumerate(self.texts) if n == number and over[i]])
         added = [[i] for i, n in enumerate(self.texts) if n is None and self.tokens[i] == word]
-        return [tokens for tokens in found if tokens] or added
+        return list(filter(None, found)) or added
 
     def to(self, device: torch.device | str) -> "Sentence":
         """The same with its inputs on a device."""
@@ -176,8 +175,9 @@ def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
         letters = regex.sub(r"\p{M}", "", letters)
     escaped = [r"\s+" if letter == " " else regex.escape(letter) for letter in letters]
     wanted = r"\p{M}*".join([*escaped, ""])
-    starts, ends = map(set, zip(*words_of(text), strict=True))
     found = regex.finditer(wanted, _folded(text, case, accents), overlapped=True) if word else []
+    places = words_of(text)
+    starts, ends = {start for start, _ in places}, {end for _, end in places}
     return [m.span() for m in found if m.start() in starts and m.end() in ends]
 
 
@@ -191,12 +191,11 @@ def joined(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
     words: list[tuple[str, list[int]]] = []
     for position, token in enumerate(tokens):
         letters = MARKS.sub("", token)
+        word, places = words[-1] if words else ("", [])
         goes_on = token.startswith("##")
-        if first_is_marked:
-            after_letter = bool(words) and words[-1][0][-1:].isalnum()
-            goes_on = after_letter and token[:1].isalnum() and token[0] not in "Ġ▁"
+        if first_is_marked and letters == token:
+            goes_on = word[-1:].isalnum() and token[:1].isalnum()
         if goes_on and words:
-            word, places = words[-1]
             words[-1] = word + letters, [*places, position]
         else:
             words.append((letters or token, [position]))

@@ -45,7 +45,7 @@ class Chunk:
 
     @property
     def diagonal(self) -> tuple[Tensor, ...]:
-        """Row and column of each target that is a source as well."""
+        """Rows and columns of those targets that are sources as well."""
         return (self.targets[:, None] == self.sources).nonzero(as_tuple=True)
 
 
@@ -114,11 +114,13 @@ class LayerJacobian(LinearisedLayer):
             raise ValueError(
                 f"expected a covariance [hidden={hidden}, hidden], got {list(covariance.shape)}"
             )
-        rows = []
+        found = []
         for chunk in self._chunks(targets, sources):
-            value, mixed, key = self._squares(chunk, self._gram(chunk), ALL, covariance)
-            rows.append(self._with_diagonal(chunk, value + mixed + key, PATHS, covariance))
-        return torch.cat(rows)
+            value, mixed, key = self._products(chunk, self._gram(chunk), ALL, covariance)
+            squares = value + mixed + key
+            squares[chunk.diagonal] = self._diagonal(chunk, PATHS, covariance)
+            found.append(squares)
+        return torch.cat(found)
 
     @torch.no_grad()
     def paths(self, targets: Numbers = None, sources: Numbers = None) -> dict[str, Tensor]:
@@ -129,13 +131,14 @@ class LayerJacobian(LinearisedLayer):
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            value, mixed, key = self._squares(chunk, self._gram(chunk), ALL)
-            parts = {"residual": torch.zeros_like(value), "value": value, "key": key}
-            rows, columns = chunk.diagonal
-            parts["residual"][rows, columns] = chunk.d[rows].square().sum((1, 2))
-            parts["query"] = self._with_diagonal(chunk, torch.zeros_like(value), ["query"])
-            total = self._with_diagonal(chunk, value + mixed + key)
-            parts["interference"] = total - sum(parts.values())
+            value, mixed, key = self._products(chunk, self._gram(chunk), ALL)
+            total = value + mixed + key
+            total[chunk.diagonal] = self._diagonal(chunk, PATHS)
+            residual, query = torch.zeros_like(total), torch.zeros_like(total)
+            residual[chunk.diagonal] = chunk.d[chunk.diagonal[0]].square().sum((1, 2))
+            query[chunk.diagonal] = self._diagonal(chunk, ["query"])
+            parts = dict(zip(PATHS, (residual, value, key, query), strict=True))
+            parts["interference"] = total - (residual + value + key + query)
             found.append(parts)
         return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
@@ -150,17 +153,17 @@ class LayerJacobian(LinearisedLayer):
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            rows, columns = chunk.diagonal
-            own = chunk.targets[rows]
-            c = self._mixing(own, own, PATHS)  # [own, head, d, hidden]
+            rows, _ = chunk.diagonal
+            c = self._mixing(chunk.targets[rows], chunk.targets[rows])  # [row, head, d, hidden]
             of_heads = []
             for head in range(self.number_of_heads):
                 one = slice(head, head + 1)
                 gram = self._gram(chunk, one)  # [target, 1, d, 1, d]
-                value, mixed, key = self._squares(chunk, gram, one)
+                value, mixed, key = self._products(chunk, gram, one)
                 squares = value + mixed + key
-                g = gram[rows, 0, :, 0]  # [own, d, d]
-                squares[rows, columns] = ((g @ c[:, head]) * c[:, head]).sum((1, 2))
+                of_head = c[:, head]
+                g = gram[rows, 0, :, 0]  # [row, d, d]
+                squares[chunk.diagonal] = ((g @ of_head) * of_head).sum((1, 2))
                 of_heads.append(squares)
             found.append(torch.stack(of_heads))
         return torch.cat(found, 1)
@@ -194,7 +197,7 @@ class LayerJacobian(LinearisedLayer):
         p = p.flatten(2)  # [target, hidden, head * d]
         return (p.mT @ p).unflatten(2, count).unflatten(1, count)
 
-    def _squares(
+    def _products(
         self, chunk: Chunk, g: Tensor, heads: slice, covariance: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖², [target, source], of these heads.
@@ -202,19 +205,22 @@ class LayerJacobian(LinearisedLayer):
         Head h's part of C[j,i] is a W_V + u wᵀ with a = A[j,i], u = a (v_i - o_j) and w = W_Kᵀ q_j.
         Axes below: target j, source i, heads h and g, their dimensions d and e, hidden x.
         """
-        w_k, w_v = self._by_head(self.w_k)[heads], self._by_head(self.w_v)[heads]
-        a = self.a[heads][:, chunk.targets][:, :, chunk.sources].permute(1, 2, 0)  # [j, i, h]
+        w_k, w_v = self._by_head(self.w_k)[heads], self._by_head(self.w_v)[heads]  # [h, d, x]
+        q, o = self.q[heads][:, chunk.targets], self.o[heads][:, chunk.targets]  # [h, j, d]
         v = self.v[heads][:, chunk.sources].transpose(0, 1)  # [i, h, d]
-        o = self.o[heads][:, chunk.targets].transpose(0, 1)  # [j, h, d]
-        u = (a[..., None] * (v - o[:, None])).flatten(2)  # [j, i, h * d]
-        w = torch.einsum("hjd,hdx->jhx", self.q[heads][:, chunk.targets], w_k)
+        a = self.a[heads][:, chunk.targets][:, :, chunk.sources]  # [h, j, i]
+        a = a.permute(1, 2, 0)  # [j, i, h]
+        u = a[..., None] * (v - o.transpose(0, 1)[:, None])  # [j, i, h, d]
+        u = u.flatten(2)  # [j, i, h * d]
+        w = torch.einsum("hjd,hdx->jhx", q, w_k)
 
         w_s = _times(w, covariance)
         ww = w_s @ w.mT  # [j, h, g]
         wv = torch.einsum("jhx,gex->jhge", w_s, w_v)
         vv = torch.einsum("hdx,gex->hdge", _times(w_v, covariance), w_v)
         of_value = torch.einsum("jhdge,hdge->jhg", g, vv)
-        of_both = torch.einsum("jhdge,jhge->jhdg", g, wv).flatten(1, 2)  # [j, h * d, g]
+        of_both = torch.einsum("jhdge,jhge->jhdg", g, wv)
+        of_both = of_both.flatten(1, 2)  # [j, h * d, g]
         of_key = g * ww[:, :, None, :, None]
         of_key = of_key.flatten(3).flatten(1, 2)  # [j, h * d, g * e]
 
@@ -223,24 +229,18 @@ class LayerJacobian(LinearisedLayer):
         key = ((u @ of_key) * u).sum(-1)
         return value, 2 * mixed, key
 
-    def _with_diagonal(
-        self,
-        chunk: Chunk,
-        squares: Tensor,
-        paths: Collection[str] = PATHS,
-        covariance: Tensor | None = None,
+    def _diagonal(
+        self, chunk: Chunk, paths: Collection[str], covariance: Tensor | None = None
     ) -> Tensor:
-        """`squares` [target, source] with those of these paths where i = j, formed as blocks."""
-        rows, columns = chunk.diagonal
-        own = chunk.targets[rows]
-        c = self._mixing(own, own, paths).flatten(1, 2)  # [own, head * d, hidden]
-        block = chunk.p[rows] @ c
+        """‖·‖² [row] of the blocks where i = j by these paths; they are formed."""
+        rows, _ = chunk.diagonal
+        c = self._mixing(chunk.targets[rows], chunk.targets[rows], paths)
+        block = chunk.p[rows] @ c.flatten(1, 2)  # [row, hidden, hidden]
         if "residual" in paths:
             block += chunk.d[rows]
-        squares[rows, columns] = (_times(block, covariance) * block).sum((1, 2))
-        return squares
+        return (_times(block, covariance) * block).sum((1, 2))
 
-    def _mixing(self, targets: Tensor, sources: Tensor, paths: Collection[str]) -> Tensor:
+    def _mixing(self, targets: Tensor, sources: Tensor, paths: Collection[str] = PATHS) -> Tensor:
         """C[j,i] of each pair (j, i), [pair, head, d, hidden], by the three paths through heads."""
         w_v = self._by_head(self.w_v)
         a = self.a[:, targets, sources]  # [head, pair]

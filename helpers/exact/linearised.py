@@ -123,7 +123,9 @@ class LinearisedLayer:
         Axes below: r counts the tangents, h heads, j targets, i sources, d a head's dimensions.
         """
         t = self._batch(tangents)  # [r, seq, hidden]
-        q, k, v = (self._split(t @ w.T) for w in (self.w_q, self.w_k, self.w_v))  # [r, h, seq, d]
+        q = self._split(t @ self.w_q.T)  # [r, h, seq, d]
+        k = self._split(t @ self.w_k.T)
+        v = self._split(t @ self.w_v.T)
         s = torch.einsum("rhjd,hid->hrji", q, self.k)
         s += torch.einsum("hjd,rhid->hrji", self.q, k)
         s = self._softmax_derivative(s)
@@ -184,8 +186,9 @@ def attention_scores(layer: nn.Module, targets: Tensor, sources: Tensor) -> Tens
     torch.Size([2, 1, 3])
     """
     parts = layer_parts(layer)
-    q, k = parts["query"](targets), parts["key"](sources)  # [target or source, head * d]
-    q, k = (x.unflatten(-1, (parts["heads"], -1)).transpose(0, 1) for x in (q, k))
+    by_head = (parts["heads"], -1)
+    q = parts["query"](targets).unflatten(-1, by_head).transpose(0, 1)  # [head, target, d]
+    k = parts["key"](sources).unflatten(-1, by_head).transpose(0, 1)  # [head, source, d]
     return q @ k.mT / math.sqrt(q.shape[-1])
 
 

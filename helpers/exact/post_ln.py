@@ -18,8 +18,6 @@ from ..inputs import check_precision
 from ..values import whole
 
 INSTEAD = 'use method="noise", which measures any layer'
-
-
 NAMES = {  # where a layer keeps its parts: dotted names below it
     "BERT": {
         "query": "attention.self.query",
@@ -107,8 +105,9 @@ def layer_parts(layer: nn.Module) -> dict[str, Any]:
     for part in (*LINEAR, *NORMS):
         wanted = nn.LayerNorm if part in NORMS else nn.Linear
         if not isinstance(parts[part], wanted):
+            got = _kind(parts[part])
             raise ValueError(
-                f"expected a {wanted.__name__} at {names[part]!r} of {kind}, got {_kind(parts[part])}"
+                f"expected a {wanted.__name__} at {names[part]!r} of {kind}, got {got}"
             )
     hidden = parts["output_norm"].weight.shape[0]
     for part in LINEAR[:4]:
@@ -218,9 +217,7 @@ def norm_vjp(norm: NormAt, c: Tensor) -> Tensor:
 def with_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """φ(x) and φ'(x) of an elementwise activation, by reverse mode: an output has one input."""
     with torch.inference_mode(False), torch.enable_grad():
-        x = (
-            x.clone().requires_grad_()
-        )  # a tensor of inference mode may have no gradient, a copy may
+        x = x.clone().requires_grad_()  # of inference mode a copy may have a gradient
         y = activation(x)
         (slope,) = torch.autograd.grad(y.sum(), x)
     return y.detach(), slope
