@@ -42,9 +42,10 @@ def heatmap(
     """One matrix: `values` [row, column], by default [target, source] with tokens on both axes.
 
     An `Influence` of one layer brings its labels. Strong is dark; what is not finite is hatched.
-    `log` chooses the colour scale, `limits` its ends (default: those of the finite, for `log`
-    positive, values; smaller values take the lowest colour). Marks that are hard to tell apart are
-    named (", comma"). Raises `ValueError` when labels and values do not fit together.
+    `log` chooses the colour scale, `limits` its ends (default: those of the finite values; for
+    `log` of the positive ones, four decades at most). Smaller values take the lowest colour. Marks
+    that are hard to tell apart are named (", comma"). Raises `ValueError` when labels and values do
+    not fit together.
 
     >>> heatmap([[1.0, 0.1], [0.2, 1.0]], ["a", "b"], log=True).axes[0].get_xlabel()
     'source'
@@ -236,10 +237,14 @@ def _norm(values: np.ndarray, log: bool, limits: tuple[float, float] | None) -> 
         shown = shown[shown > 0]
     if not len(shown):
         raise ValueError(f"expected finite{', positive' if log else ''} values to draw, got none")
-    low, high = limits or (shown.min(), shown.max())
-    if limits and not (low < high and (low > 0 or not log)):
-        above = " above 0, for log" if log else ""
-        raise ValueError(f"expected limits (low, high){above}, got {limits}")
+    low, high = shown.min(), shown.max()
+    if log:
+        low = max(low, high / 1e4)  # four decades at most, as in the view
+    if limits:
+        low, high = limits
+        if not (low < high and (low > 0 or not log)):
+            above = " above 0, for log" if log else ""
+            raise ValueError(f"expected limits (low, high){above}, got {limits}")
     if low == high:  # all values are equal
         high = 10 * low if log else low + 1
     return LogNorm(low, high, clip=True) if log else Normalize(low, high)

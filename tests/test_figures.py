@@ -126,8 +126,10 @@ def test_an_influence_is_just_drawn(tiny, ids):
     assert [axes.get_title() for axes in figure.axes[:2]] == ["encoder.layer.0", "encoder.layer.1"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == found.tokens
     for number, axes in enumerate(figure.axes[:2]):
-        assert np.array_equal(axes.collections[0].get_array(), found.values[number].numpy())
-    one = heatmap(layer_influence(tiny, ids, layers=[1]), log=True)
+        (mesh,) = axes.collections
+        drawn = np.clip(found.values[number].numpy(), mesh.get_clim()[0], None)
+        assert np.allclose(mesh.get_array(), drawn) and len(np.unique(drawn)) > 2
+    one = heatmap(layer_influence(tiny, ids, layers=[1]))
     assert one.get_suptitle() == "encoder.layer.1"
     assert np.array_equal(one.axes[0].collections[0].get_array(), found.values[1])
 
@@ -166,6 +168,11 @@ def test_zero_on_a_logarithmic_scale_takes_the_lowest_colour():
     figure = heatmap([[0.0, 1.0], [10.0, 100.0]], ["a", "b"], log=True)
     (mesh,) = figure.axes[0].collections
     assert mesh.get_array().min() == 1 and mesh.get_clim() == (1, 100)
+
+
+def test_a_logarithmic_scale_has_four_decades_at_most():
+    figure = heatmap([[1e-9, 1.0], [10.0, 100.0]], ["a", "b"], log=True)
+    assert figure.axes[0].collections[0].get_clim() == (0.01, 100)
 
 
 def test_strong_is_dark_and_what_is_missing_is_hatched():
