@@ -147,7 +147,7 @@ def test_chinese_without_words_has_letters_and_says_so(read):
 
 def test_a_text_that_is_not_english_is_told(read, recwarn):
     german = "Der B-X\nMann O\nging O\nlangsam O\nnach O\nHause O\n. O\n\n" * 30
-    with pytest.warns(UserWarning, match="0% of the words are on the English list of function"):
+    with pytest.warns(UserWarning, match="0 of 210 words are on the English list of function"):
         read(german)
     read("The O\nman O\nwalked O\nto O\nthe O\nhouse O\n. O\n\n" * 30)
     tagged = [(word, "X") for word in "Der Mann ging langsam nach Hause .".split()]  # noqa: SIM905
@@ -189,6 +189,8 @@ def test_a_format_that_is_none_of_the_three(read, kind):
         (row("0", "a", "O") + row("1", "b", "O") + row("0", "c", "O"), "in order, got 0, 1, 0;"),
         (universal(("a", "X")) + universal(("b", "X")), "in order, got 1, 1; an empty line stands"),
         (universal(("Ada", "NNP")), r"universal parts of speech or _, got \{'NNP'\}"),
+        (row("_", "Ada", *"________"), "numbered in order, got None; an empty line"),
+        (row("1-2", "Ada", *"________"), "expected words, got _ in place of each"),
         (universal(("_", "X"), ("_", "X")), "expected words, got _ in place of each"),
         (universal(("a", "X"), ("b", "X"), ("c\tc", "X")), r"ten columns .*, got \['3', 'c', 'c'"),
         ("# text = Ada slept\n" + universal(("Ada", "X")), "all of the text .*, ' slept' is not"),

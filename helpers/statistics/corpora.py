@@ -23,10 +23,8 @@ from .sentences import FUNCTION, Annotation, MarkedSentence, annotated, mark_sen
 NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation", "": "name"}
 TAG = re.compile(r"O|[BI]|[BIESLUMW][-_][^\s|,;]+")  # of IOB1, IOB2, BIOES, BILOU and BMES
 TAGGED_LINE = re.compile(rf"\t|[\s,;|/]({TAG.pattern}|[-_*])\s*$")  # no sentence ends so
-CHUNKS = set("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP NC VC PC".split())  # noqa: SIM905
-PARTS_OF_SPEECH = set(
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _".split()  # noqa: SIM905
-)
+CHUNKS = "NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP NC VC PC"  # of CoNLL-2000 and -2003
+UNIVERSAL = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _"
 COMMENT = re.compile(r"#\s*([^\s=]+)\s*=\s*(.*\S)")
 DOCUMENT = re.compile(r"(\d+\s+)?-DOCSTART-")
 IGNORED = re.compile(rf"\s*$|#|{DOCUMENT.pattern}")
@@ -55,9 +53,11 @@ def read_sentences(
     """
     path = Path(path)
     form, blocks = _opened(path)
-    beside = path.with_suffix(".iob2") if names is None else Path(names)
-    if names is not None or (form is _universal and beside.exists()):
-        _give_names(form, blocks, *_opened(beside))
+    beside = path.with_suffix(".iob2")
+    if names is None and form is _universal and beside.exists() and beside != path:
+        names = beside
+    if names is not None:
+        _give_names(form, blocks, *_opened(Path(names)))
     read, faults = [], []
     for block in blocks:
         try:
@@ -74,12 +74,11 @@ def read_sentences(
         warnings.warn(message, stacklevel=2)
     if form is _marked and any(UNSPACED_LETTER.search(marked.sentence.text) for marked in read):
         warnings.warn("words are single letters in a script without spaces", stacklevel=2)
-    listed = [word.lower() in FUNCTION for each in read if not each.pos for word in each.words]
-    if len(listed) >= 200 and np.mean(listed) < 0.2:
-        message = f"{np.mean(listed):.0%} of the words are on the English list of function words, "
-        warnings.warn(
-            message + "which tells kinds where there are no parts of speech", stacklevel=2
-        )
+    words = [word.lower() for marked in read if not marked.pos for word in marked.words]
+    listed = sum(word in FUNCTION for word in words)
+    if len(words) >= 200 and 5 * listed < len(words):
+        message = f"{listed} of {len(words)} words are on the English list of function words, which"
+        warnings.warn(f"{message} tells kinds where there are no parts of speech", stacklevel=2)
     return read
 
 
@@ -178,7 +177,9 @@ class _Columns:
         found: dict[bool, list[int]] = {True: [], False: []}  # columns of tags; are there names?
         for number in range(self.word + 1, self.width):
             types = {cell[2:] for cell in columns[number] if cell != "O"}
-            if _most(map(TAG.fullmatch, columns[number])) and (not types or types - CHUNKS):
+            if _most(map(TAG.fullmatch, columns[number])) and (
+                not types or types.difference(CHUNKS.split())
+            ):
                 found[bool(types)].append(number)
         if len(found[True]) > 1 or not any(found.values()):
             raise ValueError(
@@ -219,9 +220,9 @@ def _universal(block: _Block, tokenizer) -> MarkedSentence:
         (sentence,) = conllu.parse("\n".join(map("\t".join, block.rows)))
     except ParseException as error:
         raise ValueError(f"expected CoNLL-U, ten columns with tabs between: {error}") from error
-    words = sentence.filter(id=lambda number: isinstance(number, int))
+    words = sentence.filter(id=lambda number: not isinstance(number, tuple))
     _check_numbers([str(word["id"]) for word in words])
-    if unknown := {word["upos"] for word in words} - PARTS_OF_SPEECH:
+    if unknown := {word["upos"] for word in words}.difference(UNIVERSAL.split()):
         raise ValueError(f"expected universal parts of speech or _, got {unknown}")
     if all(word["form"] == "_" for word in words):
         raise ValueError("expected words, got _ in place of each; some corpora keep them apart")
@@ -237,18 +238,17 @@ def _universal(block: _Block, tokenizer) -> MarkedSentence:
 
 
 def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
-    """The text and where its words are: their own letters or, as in "du", what they are written in."""
+    """The text and where its words are: their letters or, as in "du", what they are written in."""
     written: list[tuple[conllu.Token, list[str]]] = []  # and the words in it
-    last = 0
+    last = -1
     for token in sentence:
-        number = token["id"]
-        if isinstance(number, int) and number <= last:
-            written[-1][1].append(token["form"])
-        elif isinstance(number, int):
-            written.append((token, [token["form"]]))
-        elif "-" in number:
-            written.append((token, []))
-            last = number[2]
+        match token["id"]:
+            case (_, "-", last):
+                written.append((token, []))
+            case int(number) if number <= last:
+                written[-1][1].append(token["form"])
+            case int():
+                written.append((token, [token["form"]]))
     if not text:
         for token, _ in written:
             apart = (token.get("misc") or {}).get("SpaceAfter") != "No"
@@ -269,7 +269,7 @@ def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
 
 
 def _check_numbers(numbers: list[str]) -> None:
-    first = int(numbers[0] != "0")  # WikiNEuRal counts from 0
+    first = int(numbers[:1] != ["0"])  # WikiNEuRal counts from 0
     if numbers != [str(first + place) for place in range(len(numbers))]:
         raise ValueError(
             f"expected words numbered in order, got {', '.join(numbers)}; an empty line stands "
