@@ -90,8 +90,8 @@ def small_multiples(
 ) -> Figure:
     """One small panel for each `panel` of a frame, on the same axes, with a line for each `line`.
 
-    The other columns are `x`, `y`, `low` and `high`, the interval (NaN: none). `log` makes y
-    logarithmic, `reference` draws a dashed horizontal line.
+    The other columns are `x`, `y`, `low` and `high`, the interval (NaN: none). A panel without any
+    y says so. `log` makes y logarithmic, `reference` draws a dashed horizontal line.
 
     >>> rows = {"panel": ["commas", "names"], "line": "a", "x": 1, "y": 1, "low": 0, "high": 2}
     >>> len(small_multiples(pd.DataFrame(rows), xlabel="depth", ylabel="reach").axes)
@@ -111,8 +111,10 @@ def small_multiples(
     )
     grid.map(_line_and_band, "x", "y", "low", "high")
     grid.set_titles("{col_name}").set_axis_labels(xlabel, "")
-    for axes in grid.axes.flat:
+    for panel, axes in grid.axes_dict.items():
         axes.grid()
+        if data.y[data.panel == panel].isna().all():
+            axes.text(0.5, 0.75, "no value", ha="center", transform=axes.transAxes)
         if reference is not None:  # grid.refline would draw it once more for the legend
             axes.axhline(reference, color="0.4", linestyle="--", linewidth=1)
     if log:

@@ -342,3 +342,4 @@ def test_small_multiples_share_axes_colours_and_one_legend():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert (first.get_xlabel(), second.get_xlabel(), third.get_xlabel()) == ("", "depth", "depth")
     assert second.lines[-1].get_linestyle() == "--" and figure.get_supylabel() == "reach"
+    assert [text.get_text() for text in third.texts] == ["no value"] and not second.texts
