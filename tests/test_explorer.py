@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 
 import nbformat
@@ -22,6 +23,7 @@ from helpers import (
     layer_influence,
     layer_stack,
     record,
+    save_page,
     upstream_influence,
 )
 from helpers.interactive._explorer import KEPT, MADE, NUMBERS, WIDGET, KeptStack
@@ -386,6 +388,14 @@ def test_a_notebook_that_a_program_runs_keeps_the_still_view():
     NotebookClient(notebook, store_widget_state=True, kernel_name="python3").execute()
     page, _ = HTMLExporter().from_notebook_node(notebook)
     assert page.count("<iframe") == 1 and f'<script type="{WIDGET}">' not in page
+
+
+def test_an_explorer_is_saved_as_it_is_now(seen, tmp_path):
+    turn(seen, text="Another one.")
+    page = save_page(seen, tmp_path / "a.html").read_text("utf-8")
+    state = json.loads(re.search(r'id="state">(.*?)</script>', page, re.S)[1])
+    assert state["data"] == json.loads(json.dumps(seen.data)) and state["live"] is False
+    assert set(state["why"]["layers"]) == {"0", "1"}
 
 
 def test_saving_a_page_sends_it(seen, monkeypatch):

@@ -191,6 +191,13 @@ def test_attentions_are_shown_as_their_mean_over_heads():
     assert view(list(expected), tokens).state["data"]["label"] == "", "no axis of heads"
 
 
+def test_the_call_of_an_array_brings_it_back():
+    influence, tokens, layers = torch.rand(2, 4, 2, 2), ["a", "b"], ["early", "late"]
+    shown = view(influence, tokens, layers=layers, label="rollout", title="It's one")
+    names = {"view": view, "influence": influence, "tokens": tokens, "layers": layers}
+    assert eval(shown.state["data"]["call"] + ")", names).state == shown.state
+
+
 def test_the_second_text_of_a_pair_is_known(minilm):
     def apart(*texts):
         tokens = encode(minilm[1], *texts).tokens

@@ -1,4 +1,4 @@
-"""An influence to touch: `view` without a kernel, `explorer` under a text box with one, `save_page` as a file.
+"""An influence to touch: `view` without a kernel, `explorer` with one, `save_page` as a file.
 
 view.js draws both, in plain JavaScript; view.css is its style, page.html the page of a saved view.
 """

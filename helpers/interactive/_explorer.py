@@ -1,4 +1,4 @@
-"""`explorer`: the view of `view.py` under a text box; type a sentence, click a word, see where a disturbance goes."""
+"""`explorer`: the view under a text box; type a sentence, click a word, see where a push goes."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ import anywidget
 import traitlets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
-from torch import nn
+from torch import Tensor, nn
 
 from ..exact.influence import downstream_influence, layer_influence, upstream_influence
 from ..exact.jacobian import LayerJacobian
@@ -43,7 +43,7 @@ MADE: list[tuple[str, str, "Explorer"]] = []  # the cell and the run that made e
 
 
 def asked_by() -> tuple[str, str]:
-    """The cell that runs and the number of its run; a program that runs a notebook names no cell."""
+    """The cell that runs and its run; a program that executes a notebook names no cell."""
     parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
     cell = parent.get("metadata", {}).get("cellId", "")
     return cell, parent.get("header", {}).get("msg_id", "")
@@ -55,8 +55,7 @@ def key_of(settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, repr=False)
 class KeptStack(LayerStack):
-    """A stack that keeps its Jacobians, whose D_j serve norms, paths and heads: those that fit,
-    and that of the layer `shown`."""
+    """Keeps its Jacobians, whose D_j serve norms, paths and heads: of `shown`, and what fits."""
 
     shown: int
     kept: dict[int, LayerJacobian] = field(default_factory=dict)
@@ -81,7 +80,7 @@ class Superseded(Exception):
 
 
 class Explorer(anywidget.AnyWidget):
-    """The widget. `.settings` and `.selected` (layer, target, source) are what is on screen, and can be set.
+    """The widget. `.settings` and `.selected` (layer, target, source) are on screen, and can be set.
 
     Messages from the browser come on several threads; one worker answers them, the newest alone. It
     measures a copy of the modules that shares the weights, so that its hooks and those of other
@@ -132,11 +131,9 @@ class Explorer(anywidget.AnyWidget):
     def view(self) -> View:
         """What is on screen now, without a kernel."""
         names = ("data", "through", "second", "selected", "initial", "settings")
-        why = self._why(range(len(self.data["layers"])))
-        return View(
-            {"live": False, "status": {"state": "ready"}, "why": why}
-            | {n: getattr(self, n) for n in names}
-        )
+        state = {name: getattr(self, name) for name in names}
+        state["why"] = self._why(range(len(self.data["layers"])))
+        return View(state | {"live": False, "status": {"state": "ready"}})
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether everything that was asked for is on screen within `timeout` seconds."""
@@ -145,10 +142,8 @@ class Explorer(anywidget.AnyWidget):
             return answered.wait_for(lambda: not self._wanted.unfinished_tasks, timeout)
 
     def close(self) -> None:
-        self._closed, self._model = (
-            True,
-            None,
-        )  # what a notebook's history still holds shall be small
+        self._closed = True
+        self._model = None  # what a notebook's history still holds shall be small
         self._wanted.put(None)
         self._kept.cache_clear()
         self._reason.cache_clear()
@@ -201,10 +196,8 @@ class Explorer(anywidget.AnyWidget):
             self._show_numbers(settings, start)
         layer, *pair = self.selected  # a click may come from the sentence before
         depth, seq = len(self.data["layers"]), len(self.data["tokens"])
-        layer, pair = (
-            layer if layer in (*range(depth), "all") else 0,
-            [min(max(i, 0), seq - 1) for i in pair],
-        )
+        layer = layer if layer in (*range(depth), "all") else 0
+        pair = [min(max(i, 0), seq - 1) for i in pair]
         self.selected = (layer, *pair)
         if layer == "all":
             self._show_through(settings, *pair)
@@ -242,18 +235,15 @@ class Explorer(anywidget.AnyWidget):
             self.selected = (layer, *state["selected"][1:])
 
     def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
-        """From the embeddings to the last layer: sampled at once, then exactly for the selected word."""
-        text, told, exact = (
-            settings["text"],
-            "the way through all layers",
-            settings["method"] == "exact",
-        )
+        """From the embeddings to the last layer: sampled, then exactly for the selected word."""
+        text, told = settings["text"], "the way through all layers"
+        exact = settings["method"] == "exact"
         options = self._options(settings, "jvp" if exact else settings["method"])
         if exact:
             options["samples"] = min(options["samples"], self._model.config.hidden_size)
         found = self._kept(downstream_influence, text, told, **options)
         values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
-        self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
+        self._show_whole(values, stderr)
         if not exact:
             return
         told += ", exactly"
@@ -263,6 +253,9 @@ class Explorer(anywidget.AnyWidget):
         else:
             found = self._kept(upstream_influence, text, told, method="exact", targets=(target,))
             values[target], stderr[target] = found.values[0, 0], 0
+        self._show_whole(values, stderr)
+
+    def _show_whole(self, values: Tensor, stderr: Tensor) -> None:
         self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:
@@ -288,9 +281,8 @@ class Explorer(anywidget.AnyWidget):
         return sentence
 
     def _options(self, settings: dict[str, Any], method: str) -> dict[str, Any]:
-        return {"method": method} | {
-            n: settings[n] for n in ("samples", "sigma") if n in TAKES.get(method, ())
-        }
+        takes = [name for name in ("samples", "sigma") if name in TAKES.get(method, ())]
+        return {"method": method} | {name: settings[name] for name in takes}
 
     def _measure(self, experiment: Callable, text: str, told: str, **options) -> Any:
         """One experiment; it says how far it is, and gives way to newer input."""
@@ -317,7 +309,7 @@ class Explorer(anywidget.AnyWidget):
 def explorer(
     model: nn.Module, tokenizer, *, layer: int = 1, target=None, source=None, **settings: Any
 ) -> Explorer:
-    """The view under a text box: a widget over the experiments of `influence.py`, live while a kernel runs.
+    """The view under a text box: a widget over the experiments, live while a kernel runs.
 
     `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and
     `source` are selected at first. `.settings` and `.selected` follow what the reader does, and can

@@ -47,7 +47,7 @@ class View:
 
     @property
     def page(self) -> str:
-        # inside a script element no "<" may remain, and with ASCII alone there is no question of encodings
+        # inside a script element no "<" may remain; ASCII alone, whatever the page's encoding
         state = json.dumps(self.state, allow_nan=False).replace("<", "\\u003c")
         css, js, page = (
             (HERE / name).read_text("utf-8") for name in ("view.css", "view.js", "page.html")
@@ -104,7 +104,11 @@ def view(
     for name, value in switches.items():
         if value not in SWITCHES.get(name, ()):
             raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
+    given = {"paths": paths, "heads": heads, "through": through, "second": second, "layers": layers}
+    call = ["view(influence", *(f"{name}={name}" for name in given if given[name] is not None)]
+    call += [f"{name}={text!r}" for name, text in (("title", title), ("label", label)) if text]
     if not isinstance(influence, Influence):
+        call.insert(1, "tokens")
         influence, label = _over_heads(influence, label)
     values, stderr, tokens, found = _measured(influence, tokens)
     if layers is None:
@@ -114,10 +118,6 @@ def view(
             f"expected paths, heads and layers with a member for each of {len(found)} layers"
         )
     special = [i for i, token in enumerate(tokens) if SPECIAL.match(token)]
-    given = {"paths": paths, "heads": heads, "through": through, "second": second}
-    call = ["view(influence", *(f"{name}={name}" for name in given if given[name] is not None)]
-    if title:
-        call.append(f"title={title!r}")
     data = {
         "of": "",
         "title": title,

@@ -53,11 +53,8 @@ function digits(value) {
 /** A distance. @param {any} value */
 const two = value => value < 0.001 ? "0.00" : value < 1 ? value.toPrecision(2)
   : String(Number(value.toPrecision(3)));
-/** @param {number} share */
 const percent = share => share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
-/** @param {number} n */
 const count = n => COUNTS[n] || String(n);
-/** @param {number} n */
 const nth = n => n + (["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] || "th");
 /** A word inside a sentence of English, whichever way its own letters run. @param {Word} word */
 const spoken = word => `\u2068${word.sign ? `the ${word.sign}` : word.text}\u2069`
@@ -250,9 +247,6 @@ function says(panel, words, t, s, name = "") {
     + (other >= 0 ? `, in ${name} ${digits(other)} (× ${digits(other / value)})` : "")
     + (t === s ? ", its own position" : rank ? `, ${nth(rank)} of ${order.length} sources` : "");
 }
-/** How much of what the target receives from others comes from this source.
- * @param {Matrix} values @param {number} t @param {number} s */
-const shareOf = (values, t, s) => ranked(values[t], t, null).find(({ i }) => i === s)?.share ?? 0;
 /** The paths as one bar: what adds, and what interference takes away or gives.
  * @param {{name: string, value: number}[]} parts */
 function stacked(parts) {
@@ -537,7 +531,7 @@ function derive(ui) {
   ui.root.classList.toggle("bv-dark", ui.dark);
   ui.root.classList.toggle("bv-comparing", ui.comparing);
 }
-/** The paths and heads of a layer, once they are there. @param {Ui} ui @param {any} id */
+/** The paths and heads of a layer, once they are there. */
 function reasonOf(ui, id) {
   const { model, data, words, reasons } = ui, why = model.get("why");
   const part = kin(why.of) === kin(data.of) ? why.layers[id] : null;
@@ -766,8 +760,9 @@ function drawTrend(ui) {
   const { panel, t, s, found } = now(ui), { at, panels, words, data } = ui;
   const tiles = at.layers.children;
   const value = panel.values[t][s], error = panel.errors?.[t][s] ?? 0;
-  const share = data.label || t === s || !(value > 0) ? [] : [` · ${percent(shareOf(panel.values,
-    t, s))} of what `, make("b", {}, written(words[t], true)), " receives from others"];
+  const mine = ranked(panel.values[t], t, null).find(({ i }) => i === s);
+  const share = data.label || !mine ? [] : [` · ${percent(mine.share)} of what `,
+    make("b", {}, written(words[t], true)), " receives from others"];
   at.pair.replaceChildren(make("b", {}, `${spoken(words[s])} → ${spoken(words[t])} in each layer`),
     make("em", {}, ...(found ? [`${ui.label || "influence"} ${digits(value)}${error > 0
       ? ` ± ${digits(error)}` : ""} in ${panel.name}`, ...share] : [])));
@@ -883,7 +878,6 @@ function drawSecond(ui) {
   else drawMap(ui);
   drawLegend(ui, lines);
 }
-/** @param {Ui} ui @param {boolean} lines */
 function drawLegend(ui, lines) {
   const { low, least, high } = ui.scale, { log } = ui.settings, { panel, head } = now(ui);
   const change = ui.comparing && panel.other && head === null, label = ui.data.label;
@@ -1015,12 +1009,11 @@ function tell(ui, silent = false) {
     : ui.saving ? "Writing the page …" : status.text || "";
   [pre.textContent, bar.value] = [status.trace || "", status.done || 0];
 }
-/** @param {Ui} ui @param {Record<string, any>} changes */
+/** @param {Ui} ui */
 function send({ model }, changes) {
   for (const [name, value] of Object.entries(changes)) model.set(name, value);
   model.save_changes();
 }
-/** @param {Ui} ui @param {Record<string, any>} changes */
 const choose = (ui, changes) =>
   send(ui, { settings: { ...ui.model.get("settings"), ...changes } });
 /** @param {Ui} ui @param {any} layer @param {number} t @param {number} s */
@@ -1117,7 +1110,6 @@ function exported(ui, kind) {
   };
   image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
 }
-/** @param {Ui} ui @param {string} act */
 function act(ui, act) {
   const { model, at, words, start, total } = ui, { layer, t, s } = now(ui);
   if (act === "play") play(ui, !ui.playing);
@@ -1141,7 +1133,6 @@ function act(ui, act) {
   at.call.select();
   navigator.clipboard?.writeText(at.call.value).catch(() => {}); // not allowed: it is selected
 }
-/** @param {Ui} ui @param {any} event */
 function press(ui, event) {
   const node = event.target.closest("button, input[data-choice], [data-cell], [data-word]");
   const { word, other, cell, pair, head, choice = "" } = node?.dataset || {};
@@ -1164,7 +1155,7 @@ function press(ui, event) {
   if (key === "direction") lock(ui, sends ? s : t);
   if (does) act(ui, does);
 }
-/** What the pointer or the focus is on. @param {Ui} ui @param {any} target */
+/** What the pointer or the focus is on. */
 function point(ui, target) {
   const node = target.closest?.("[data-cell], [data-word], [data-head]");
   const { cell, word, head } = node?.dataset || {}, n = ui.words.length;
@@ -1174,7 +1165,7 @@ function point(ui, target) {
   ui.hover = next;
   paint(ui, true);
 }
-/** The arrow keys, Home and End, inside what is one tab stop. @param {Ui} ui @param {any} event */
+/** The arrow keys, Home and End, inside what is one tab stop. */
 function move(ui, event) {
   const { target, key } = event;
   if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // a notebook's "dd" deletes a cell
