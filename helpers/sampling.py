@@ -20,7 +20,7 @@ TAKES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sampling:
     """How many random disturbances, from which seed, of which size, rounded to which dtype.
 
@@ -42,8 +42,10 @@ class Sampling:
                 f"got {sigma!r}; 0.01 is a good start"
             )
         if self.samples is not None:
-            whole(self.samples, "a number of samples", 1)
-        whole(self.seed, "a seed", 0)
+            self.samples = whole(self.samples, "a number of samples", 1)
+        self.seed = whole(self.seed, "a seed", 0)
+        if self.dtype and not getattr(self.dtype, "is_floating_point", False):
+            raise ValueError(f"expected a dtype such as torch.bfloat16, got {self.dtype!r}")
 
     @classmethod
     def of(cls, method: str, methods: tuple[str, ...], **options: Any) -> "Sampling":
@@ -74,26 +76,29 @@ class Sampling:
 
     def told(self, directions: int = 0) -> dict[str, Any]:
         """The method and the options that it takes, as used: for `Influence.how`."""
-        options = vars(self) | {"samples": self.count(directions), "dtype": str(self.dtype)}
+        count, sigma = self.count(directions), float(self.sigma)
+        options = vars(self) | {"samples": count, "sigma": sigma, "dtype": str(self.dtype)}
         return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
 
 
-def factor(covariance: Tensor | None, hidden: int) -> Tensor:
+def factor(covariance: Any, hidden: int) -> Tensor:
     """L [hidden, rank], L Lᵀ the covariance: a matrix, one direction [hidden], or the identity."""
     if covariance is None:
         return torch.eye(hidden)
-    if covariance.shape == (hidden,):
-        return covariance[:, None]
-    if covariance.shape != (hidden, hidden):
+    spread = torch.as_tensor(covariance)
+    if spread.shape not in ((hidden,), (hidden, hidden)):
         raise ValueError(
             f"expected a covariance [hidden={hidden}, hidden] or a direction [hidden], got "
-            f"{list(covariance.shape)}"
+            f"{list(spread.shape)}"
         )
-    variances, axes = torch.linalg.eigh(covariance)
-    if (
-        not torch.allclose(covariance, covariance.mT)
-        or variances[0] < -1e-4 * variances.abs().max()
-    ):
+    if not spread.isfinite().all() or not spread.any():
+        raise ValueError("expected a covariance or a direction that is finite and not 0")
+    if spread.dtype not in (torch.float32, torch.float64):
+        spread = spread.float()
+    if spread.ndim == 1:
+        return spread[:, None]
+    variances, axes = torch.linalg.eigh(spread)
+    if not torch.allclose(spread, spread.mT) or variances[0] < -1e-4 * variances.abs().max():
         raise ValueError("expected a covariance, symmetric and without negative variances")
     return axes * variances.clamp(min=0).sqrt()
 

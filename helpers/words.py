@@ -187,7 +187,8 @@ def joined(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
     >>> joined(["[CLS]", "em", "##bed", "it"])
     [('[CLS]', [0]), ('embed', [1, 2]), ('it', [3])]
     """
-    first_is_marked = any(token.startswith(("Ġ", "▁")) for token in tokens)
+    marked = [token.startswith(("Ġ", "▁")) for token in tokens]  # Ġ is a letter of Maltese, too
+    first_is_marked = 3 * sum(marked) > len(tokens)
     words: list[tuple[str, list[int]]] = []
     for position, token in enumerate(tokens):
         letters = MARKS.sub("", token)
@@ -267,11 +268,13 @@ def _read(
     for token, start, end in pieces:
         stretch = text[start:end]
         start = end - len(stretch.lstrip())
-        letters = MARKS.sub("", token)
-        goes_on = token.startswith("##") or start < covered or start not in own_starts
+        is_text = token == stretch  # "##" may stand in the text itself
+        letters = token if is_text else MARKS.sub("", token)
+        is_marked = token.startswith("##") and not is_text
+        goes_on = is_marked or start < covered or start not in own_starts
         if token in named:
             letters, goes_on = token, False
-        elif not letters.strip():
+        elif not letters.strip() or not stretch.strip():
             letters, goes_on, end = "␣", False, start
         elif letters not in (stretch, stretch.lower(), _folded(stretch)):  # bytes, or normalised
             letters = text[max(start, covered) : end]
@@ -285,8 +288,18 @@ def _read(
 def _folded(text: str, case: bool = True, accents: bool = True) -> str:
     """The text without case and accents, each character in its place."""
     if accents:
-        text = "".join(unicodedata.normalize("NFKD", letter)[0] for letter in text)
-    return "".join(letter.lower()[0] for letter in text) if case else text
+        text = "".join(map(_without_accents, text))
+    return "".join(map(_small, text)) if case else text
+
+
+def _without_accents(letter: str) -> str:
+    first, *rest = list(unicodedata.normalize("NFD", letter))
+    return first if all(map(unicodedata.combining, rest)) else letter  # 한 is no ㅎ with accents
+
+
+def _small(letter: str) -> str:
+    small = letter.casefold()  # also of the σ at the end of a word
+    return small if len(small) == 1 else letter.lower()[0]
 
 
 def _folds(tokenizer) -> tuple[bool, bool]:

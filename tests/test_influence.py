@@ -232,7 +232,8 @@ def test_influence_along_a_covariance(exact_model):
     with pytest.raises(ValueError, match="expected a covariance for each of 3 layers, got 2"):
         layer_influence(exact_model, MASKED, covariance=torch.stack([S, S]))
     with pytest.raises(
-        ValueError, match=r"expected a covariance \[hidden=8, hidden\], got \[7, 7\]"
+        ValueError,
+        match=r"a covariance \[hidden=8, hidden\] or a direction \[hidden\], got \[7, 7\]",
     ):
         layer_influence(exact_model, MASKED, covariance=torch.eye(7))
 

@@ -66,7 +66,7 @@ GROUPED = dict(
 REFUSED = {  # and what is said of them; "noise" measures those with True
     "RoFormer": (
         {"embedding_size": 8},
-        "RoFormerLayer gives another output .rotary positions",
+        "RoFormerLayer rotates queries and keys",
         True,
     ),
     "DebertaV2": (

@@ -74,8 +74,6 @@ def layer_influence(
         norms = []
         for layer in progress(layers, desc="exact"):
             spread = spreads[layer]
-            if spread is not None and spread.ndim == 1:
-                spread = spread.outer(spread)
             norms.append(stack.jacobian(layer).squared_norms(spread, sources=sources))
         values = torch.stack(norms).cpu()
     else:
@@ -248,7 +246,7 @@ def _layers_by_noise(
 
 
 def _for_each_layer(covariance: Tensor | None, layers: int) -> list[Tensor | None]:
-    if covariance is None or covariance.ndim < 3:
+    if covariance is None or torch.as_tensor(covariance).ndim < 3:
         return [covariance] * layers
     if len(covariance) != layers:
         raise ValueError(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sampling import factor
 from ..values import whole
 from .linearised import LinearisedLayer
 from .post_ln import chosen, norm_jvp, norm_vjp
@@ -105,15 +106,13 @@ class LayerJacobian(LinearisedLayer):
         the vectors W_V W_Kᵀ q_j and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ +
         2·seq²·hidden² operations.
 
-        With a `covariance` S [hidden, hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that
+        With a `covariance` S [hidden, hidden], or a direction [hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that
         is, along the directions in which hidden states really vary. S takes its place between the
         two factors of each product above.
         """
-        hidden = self.w_o.shape[0]
-        if covariance is not None and covariance.shape != (hidden, hidden):
-            raise ValueError(
-                f"expected a covariance [hidden={hidden}, hidden], got {list(covariance.shape)}"
-            )
+        if covariance is not None:
+            spread = factor(covariance, self.w_o.shape[0])
+            covariance = spread @ spread.mT
         found = []
         for chunk in self._chunks(targets, sources):
             value, mixed, key = self._products(chunk, self._gram(chunk), ALL, covariance)

@@ -189,6 +189,11 @@ def score_bias(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Tensor 
     """What a call adds to the scores besides the mask, [head, target, source]; MPNet's do."""
     call = inspect.signature(layer.forward).bind(None, *args, **kwargs)
     given = call.arguments.get("position_bias")
+    if call.arguments.get("sinusoidal_pos") is not None:  # RoFormer's
+        raise ValueError(
+            "expected a post-LN layer's computation, "
+            f"{type(layer).__name__} rotates queries and keys; {INSTEAD}"
+        )
     return None if given is None else given[0]
 
 
@@ -217,9 +222,16 @@ def norm_vjp(norm: NormAt, c: Tensor) -> Tensor:
 def with_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """φ(x) and φ'(x) of an elementwise activation, by reverse mode: an output has one input."""
     with torch.inference_mode(False), torch.enable_grad():
-        x = x.clone().requires_grad_()  # of inference mode a copy may have a gradient
-        y = activation(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
+        x = x.clone().requires_grad_()  # of inference mode's own tensors there is no gradient
+        y = activation(x * 1)  # one that works in place may not change x itself
+        (slope,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+        ramp = torch.linspace(1, 2, x.shape[-1]).to(x)  # other weights than 1 tell inputs apart
+        (weighted,) = torch.autograd.grad((ramp * y).sum(), x)
+    if not torch.allclose(weighted, ramp * slope, rtol=1e-3, atol=1e-5):
+        raise ValueError(
+            "expected an activation of each number by itself, got one in which numbers meet, "
+            f"{_kind(activation)}"
+        )
     return y.detach(), slope
 
 
@@ -239,7 +251,7 @@ def check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
         )
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: Any) -> str:
     """Where a module's class stands: two of one name differ; and what to do with an adapter."""
     if hasattr(module, "base_layer"):
         return "an adapter's (LoRA); model = model.merge_and_unload() makes plain layers of them"

@@ -82,29 +82,39 @@ def cotangents(
     stack: LayerStack, observe: str | Callable[[Any], Tensor]
 ) -> tuple[Callable[[Tensor, int], Tensor], int]:
     """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
-    entries: list[Tensor] = []
+    entering: list[Tensor] = []  # each layer
+    last: list[Tensor] = []  # what the last layer puts out
 
-    def cut(hidden: Tensor) -> Tensor:
-        entries.append(hidden.detach().requires_grad_())
-        return entries[-1]
+    def cut(kept: list[Tensor], hidden: Tensor) -> Tensor:
+        kept.append(hidden.detach().requires_grad_())
+        return kept[-1]
 
     layers = stack.modules
     site = layers[-1] if callable(observe) else observe
     prepared, _ = prepare(stack.model, stack.sentence)
-    with torch.enable_grad(), edit(stack.model, dict.fromkeys(layers, cut)):
-        with record(stack.model, site, detach=False) as trace:
-            output = stack.model(**prepared)
+    enter = edit(stack.model, dict.fromkeys(layers, partial(cut, entering)), entering=True)
+    leave = edit(stack.model, {layers[-1]: partial(cut, last)})
+    with torch.enable_grad(), enter, leave, record(stack.model, site, detach=False) as trace:
+        output = stack.model(**prepared)
         answer = observe(output) if callable(observe) else trace[site]
-    if not answer.requires_grad or (answer.ndim > 2 and not callable(observe)):
+    is_answer = isinstance(answer, Tensor) and answer.requires_grad
+    if not is_answer or (answer.ndim > 2 and not callable(observe)):
         raise ValueError(
             f"expected one of the layers {stack.names}, or what follows the last and has no "
-            f"positions, got {observe!r}"
+            f"positions, as a tensor, got {observe!r}"
+        )
+    weighted = answer.flatten() @ torch.linspace(1, 2, answer.numel()).to(answer)
+    slopes = torch.autograd.grad(weighted, entering, retain_graph=True, allow_unused=True)
+    if any(slope is not None and slope.any() for slope in slopes):
+        raise ValueError(
+            "expected a function of the last hidden state and what follows it, got one that reads "
+            "earlier ones too; downstream_influence(method='noise', observe=...) measures it"
         )
 
     def start(directions: Tensor, _place: int) -> Tensor:
         rows = directions.view(-1, *answer.shape)
         return torch.cat(
-            [torch.autograd.grad(answer, entries[-1], row, retain_graph=True)[0] for row in rows]
+            [torch.autograd.grad(answer, last[-1], row, retain_graph=True)[0] for row in rows]
         )
 
     return start, answer.numel()
