@@ -106,7 +106,7 @@ class _Sheet:
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 8), ylim=(height, 0))
         self.axes.set_axis_off()
 
-    def line(self, names: Iterable[str]) -> tuple[str, float]:
+    def line(self, *names: str) -> tuple[str, float]:
         """Colour and width of what can be marked by these names."""
         self.known.update(names)
         return (LINE, 0.9) if self.marks.isdisjoint(names) else (MARKED, 2)
@@ -116,15 +116,10 @@ class _Sheet:
         self.axes.text(x, y, text, fontsize=size, **options)
 
     def box(
-        self,
-        names: Sequence[str],
-        label: str,
-        text: str = "",
-        width: float = WIDE,
-        x: float = MIDDLE,
+        self, label: str, text: str, *names: str, width: float = WIDE, x: float = MIDDLE
     ) -> None:
         """A box with its text; the label stands on the left."""
-        line, thickness = self.line(names)
+        line, thickness = self.line(*names)
         face = FILLED if line == MARKED else FIELDS.get(names[-1], "white")
         corner, middle = (x - width / 2, self.top), self.top + BOX / 2
         box = Rectangle(corner, width, BOX, facecolor=face, edgecolor=line, linewidth=thickness)
@@ -132,19 +127,19 @@ class _Sheet:
         self.text(x, middle, text)
         self.text(0.25, middle, label, ha="left")
 
-    def arrow(self, points: Sequence[tuple[float, float]], names: Iterable[str] = ()) -> None:
-        colour, thickness = self.line(names)
+    def arrow(self, points: Sequence[tuple[float, float]], *names: str) -> None:
+        colour, thickness = self.line(*names)
         style: Any = {"arrowstyle": "-|>", "mutation_scale": 10}
         arrow = FancyArrowPatch(path=Path(points), color=colour, linewidth=thickness, **style)
         self.axes.add_patch(arrow)
 
-    def gives(self, shape: str, names: Sequence[str] = (), columns: Sequence[float] = ()) -> None:
+    def gives(self, shape: str, *names: str, columns: Sequence[float] = (MIDDLE,)) -> None:
         """Arrows from this row to the next one, and the shape of what passes."""
         start = self.top + BOX
         self.top = start + ARROW
-        for x in columns or [MIDDLE]:
-            self.arrow([(x, start), (x, self.top)], names)
-        colour, _ = self.line(names)
+        for x in columns:
+            self.arrow([(x, start), (x, self.top)], *names)
+        colour, _ = self.line(*names)
         options = {"ha": "left", "family": "monospace", "color": colour, "gid": shape}
         self.text(SHAPES, start + ARROW / 2, str(self.shapes[shape]), 8, **options)
 
@@ -163,22 +158,22 @@ def _draw_model(sheet: _Sheet, model: Any, inputs: dict[str, Any], stack: LayerS
         found = model(**inputs)
     output = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in tensors(found)]
 
-    sheet.box(["tokens"], "tokens\nand their ids")
+    sheet.box("tokens\nand their ids", "", "tokens")
     columns = _write_tokens(sheet, stack.tokens, inputs["input_ids"][0].tolist())
-    sheet.gives("ids", ["tokens"], columns)
-    sheet.box(["embeddings"], "embeddings", _tables(model, width))
-    sheet.gives("layer in", ["hidden state"], columns)
-    sheet.box(["layers", "attention"], "layer 0: attention\nmixes tokens")
+    sheet.gives("ids", "tokens", columns=columns)
+    sheet.box("embeddings", _tables(model, width), "embeddings")
+    sheet.gives("layer in", "hidden state", columns=columns)
+    sheet.box("layer 0: attention\nmixes tokens", "", "layers", "attention")
     for x in columns:
         for other in columns:
             sheet.axes.plot([x, other], [sheet.top, sheet.top + BOX], color=LINE, linewidth=0.5)
     sheet.gives("attention_norm out", columns=columns)
-    sheet.box(["layers", "feed-forward"], "layer 0: feed-forward\neach token by itself")
+    sheet.box("layer 0: feed-forward\neach token by itself", "", "layers", "feed-forward")
     sheet.axes.vlines(columns, sheet.top, sheet.top + BOX, LINE, linewidth=0.5)
-    sheet.gives("layer out", ["hidden state"], columns)
-    sheet.box(["layers"], f"{depth - 1} more layers,\nbuilt alike", weights)
-    sheet.gives("last out", ["hidden state"], columns)
-    sheet.box(["output"], "output", "\n".join(output))
+    sheet.gives("layer out", "hidden state", columns=columns)
+    sheet.box(f"{depth - 1} more layers,\nbuilt alike", weights, "layers")
+    sheet.gives("last out", "hidden state", columns=columns)
+    sheet.box("output", "\n".join(output), "output")
 
 
 def _write_tokens(sheet: _Sheet, tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
@@ -213,25 +208,25 @@ def _draw_layer(sheet: _Sheet, stack: LayerStack, number: int, weights: Tensor) 
         return f"{parts[part].in_features} → {parts[part].out_features}"
 
     def add_and_norm(start: tuple[float, float]) -> None:
-        sheet.box(["add & LayerNorm"], "", "add &\nLayerNorm", NARROW)
+        sheet.box("", "add &\nLayerNorm", "add & LayerNorm", width=NARROW)
         end, edge = sheet.top + BOX / 2, MIDDLE + NARROW / 2
         way = [start, (RESIDUAL, start[1]), (RESIDUAL, end), (edge, end)]
-        sheet.arrow(way, ["residual"])
+        sheet.arrow(way, "residual")
         sheet.text(5.6, end - 0.12, "residual")
 
     columns = [MIDDLE - 1.5, MIDDLE, MIDDLE + 1.5]
     first = (columns[0], TOP - ARROW)
     sheet.top = TOP - ARROW - BOX
-    sheet.gives("layer in", ["hidden state"], columns)
+    sheet.gives("layer in", "hidden state", columns=columns)
     for x, part in zip(columns, ("query", "key", "value"), strict=True):
-        sheet.box(["attention"], "", f"{part}\n{sizes(part)}", NARROW, x)
+        sheet.box("", f"{part}\n{sizes(part)}", "attention", width=NARROW, x=x)
     sheet.gives("query out", columns=columns)
     heads, width = len(weights), parts["query"].out_features // len(weights)
     biased = score_bias(layer, *stack.arguments[number]) is not None
     bias = "\n + distance bias" if biased else ""
     scores = f"softmax(q·kᵀ / √{width}{bias}) · v"
     told = f"attention: {heads} heads of {width}\n{scores}\nlight 0, dark 1 (row = target)"
-    sheet.box(["attention"], told)
+    sheet.box(told, "", "attention")
     side = min(0.42, (WIDE - 0.2) / heads - 0.04)
     for head, shown in enumerate(weights.numpy(force=True)):  # [target, source]
         left = MIDDLE + (side + 0.04) * (head - heads / 2)
@@ -239,17 +234,17 @@ def _draw_layer(sheet: _Sheet, stack: LayerStack, number: int, weights: Tensor) 
         extent = (left, left + side, middle + side / 2, middle - side / 2)
         sheet.axes.imshow(shown, COLOURS, vmin=0, vmax=1, extent=extent, aspect="auto", zorder=2)
     sheet.gives("attention_output in")
-    sheet.box(["attention"], "output projection", sizes("attention_output"), NARROW)
+    sheet.box("output projection", sizes("attention_output"), "attention", width=NARROW)
     sheet.gives("attention_output out")
     add_and_norm(first)
     second = (MIDDLE, sheet.top + BOX + 0.08)
     sheet.gives("attention_norm out")
     inner = min(WIDE, NARROW * parts["up"].out_features / parts["up"].in_features)
-    sheet.box(["feed-forward"], "feed-forward: up", sizes("up"), inner)
+    sheet.box("feed-forward: up", sizes("up"), "feed-forward", width=inner)
     sheet.gives("up out")
-    sheet.box(["feed-forward"], "", type(parts["activation"]).__name__, inner)
+    sheet.box("", type(parts["activation"]).__name__, "feed-forward", width=inner)
     sheet.gives("down in")
-    sheet.box(["feed-forward"], "feed-forward: down", sizes("down"), NARROW)
+    sheet.box("feed-forward: down", sizes("down"), "feed-forward", width=NARROW)
     sheet.gives("down out")
     add_and_norm(second)
-    sheet.gives("output_norm out", ["hidden state"])
+    sheet.gives("output_norm out", "hidden state")
