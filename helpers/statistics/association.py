@@ -1,4 +1,4 @@
-"""Which words go together, for each head: pairs of words against the same words paired otherwise."""
+"""Which words go together, for each head: pairs of words, and the same words paired otherwise."""
 
 from collections.abc import Sequence
 

@@ -168,7 +168,7 @@ def _within(matrix: np.ndarray, spans: Sequence[Sequence[int]]) -> np.ndarray:
 def _compare(
     matrix: np.ndarray, these: np.ndarray, those: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of these pairs, and of those at the same distances, relative to the sentence's mean pair.
+    """Mean of these pairs, and of those at the same distances, relative to the mean pair.
 
     A pair for which there is none at its distance does not count.
     """
@@ -187,7 +187,7 @@ def _compare(
 
 
 def _mean_over(times: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of the sentences drawn so many times, [resample, sentence], as [resample, ...], without NaNs."""
+    """Mean of sentences drawn `times` [resample, sentence], as [resample, ...], without NaNs."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, as we want it
         return np.tensordot(times, np.where(known, values, 0), 1) / np.tensordot(times, known, 1)

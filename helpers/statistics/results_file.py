@@ -64,8 +64,7 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
         matrix, spans = words.matrix(values, mean=True), words.spans
         written = ~words.punctuation
         content = words.kinds(special=False).get("content word", written & ~written)
-        free = written.copy()
-        free[[word for span in spans for word in span]] = False
+        free = written & ~words.named
         phrases, nouns = words.phrases(), words.phrases(nouns=True)
         row = {
             "names": span_influence(matrix, spans, written),
@@ -74,9 +73,9 @@ def in_names(maps: Sequence, chosen: Sequence[MarkedSentence]) -> dict[str, list
             "names over phrases": span_influence(matrix, spans, content, against=phrases),
         }
         if tagged:
-            over_nouns = span_influence(matrix, spans, content, against=nouns)
             row["noun compounds"] = span_influence(matrix, nouns, free)
-            row["names over noun compounds"] = over_nouns
+            over = span_influence(matrix, spans, content, against=nouns)
+            row["names over noun compounds"] = over
         for kind in types:
             of_kind = [span for span, its in zip(spans, words.types, strict=True) if its == kind]
             row[f"names: {kind}"] = span_influence(matrix, of_kind, written)

@@ -19,11 +19,15 @@ QUOTATION = {*'"“”„«»‹›「」『』＂', "``", "''"}
 # Universal Dependencies calls these parts of speech closed (and numerals, which have content)
 CLOSED = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
 FUNCTION = set(
-    """a an the this that these those of to in on at by for from with into over under about between through during
-    before after until since than as and or nor but if so yet because although though when where who whom whose which
-    what whether while is are was were be been being am do does did has have had having will would can could may might
-    must shall should not no n't i you he she it we they me him her us them my your his its our their mine yours hers
-    ours theirs myself yourself himself herself itself ourselves themselves there up out off s t d ll re ve m""".split()  # noqa: SIM905
+    """
+    a an the this that these those of to in on at by for from with into over under about between
+    through during before after until since than as and or nor but if so yet because although
+    though when where who whom whose which what whether while is are was were be been being am
+    do does did has have had having will would can could may might must shall should not no n't
+    i you he she it we they me him her us them my your his its our their mine yours hers ours
+    theirs myself yourself himself herself itself ourselves themselves there up out off s t d ll
+    re ve m
+    """.split()  # noqa: SIM905
 )
 Annotation = tuple[int, int, str]  # first character, the one after the last, what it is
 
@@ -48,16 +52,21 @@ class MarkedSentence:
     @property
     def added(self) -> tuple[list[int], list[int]]:
         """Token positions of what the tokenizer put before the words and after them."""
-        first = self.tokens[0][0]
-        added = [at for at, word in enumerate(self.sentence.words) if word is None]
-        return [at for at in added if at < first], [at for at in added if at > first]
+        first, last = self.tokens[0][0], self.tokens[-1][-1]
+        return list(range(first)), list(range(last + 1, len(self.sentence.tokens)))
+
+    @property
+    def named(self) -> np.ndarray:
+        """[word] of bool: it is a part of a name."""
+        inside = [word for span in self.spans for word in span]
+        return np.isin(np.arange(len(self.words)), inside)
 
     def matrix(self, values, *, mean: bool = False, special: bool = False) -> np.ndarray:
         """[..., token, token] to [..., word, word]: influence summed over the pieces of each word.
 
-        With `mean`, its mean. The sum is all that one word receives from another; it grows with the number of pieces, the
-        mean does not. With `special` what the tokenizer added stands before and after the words,
-        one place each, as in `kinds(special=True)`; a tokenizer may add nothing.
+        With `mean`, its mean. The sum is all that one word receives from another; it grows with the
+        number of pieces, the mean does not. With `special` what the tokenizer added stands before
+        and after the words, one place each, as in `kinds(special=True)`; it may add nothing.
         """
         values = all_pairs(values)
         if (seq := len(self.sentence.tokens)) != values.shape[-1]:
@@ -108,17 +117,15 @@ class MarkedSentence:
         return masks
 
     def phrases(self, *, nouns: bool = False) -> list[list[int]]:
-        """Word numbers of each run of two or more content words outside names: the control of names.
+        """Word numbers of each run of two or more content words outside names: their control.
 
         With `nouns` of common nouns alone, as in "bus stop"; none where `pos` does not tell.
         """
         free = self.kinds(special=False).get("content word", np.zeros(len(self.words), dtype=bool))
         if nouns:
-            parts = self.pos or [""] * len(self.words)
-            free &= np.array([part == "NOUN" for part in parts], dtype=bool)
-        free[[word for span in self.spans for word in span]] = False
-        runs = np.split(np.arange(len(free)), np.flatnonzero(np.diff(free.astype(int))) + 1)
-        return [run.tolist() for run in runs if len(run) > 1 and free[run[0]]]
+            free &= _among(self.pos or [""] * len(free), {"NOUN"})
+        line = "".join("x" if word else " " for word in free & ~self.named)
+        return [list(range(*run.span())) for run in re.finditer("xx+", line)]
 
 
 def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
@@ -205,7 +212,8 @@ def annotated(
             for word in between(start, end):
                 parts[word] = kind
     words = [text[start:end] for start, end in zip(first, last, strict=True)]
-    spans, types = [between(start, end) for start, end, _ in names], [kind for *_, kind in names]
+    spans = [between(start, end) for start, end, _ in names]
+    types = [kind for _, _, kind in names]
     return MarkedSentence(sentence, words, list(tokens.values()), spans, types, register, parts)
 
 
