@@ -201,7 +201,7 @@ class _Columns:
                     f"B-PER, I-PER), got {row} in {self.file}"
                 )
         if self.word:
-            ([row[0] for row in block.rows])
+            _check_numbers([row[0] for row in block.rows])
         return [row[self.word] for row in block.rows], [row[self.tag] for row in block.rows]
 
     def __call__(self, block: _Block, tokenizer) -> MarkedSentence:
