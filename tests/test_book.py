@@ -148,6 +148,23 @@ def test_contents_next_and_previous_follow_the_path(opened):
     assert page.url.endswith(f"{names[-2]}.html")
 
 
+def test_set_up_is_closed_and_no_code_scrolls_sideways(opened):
+    page = opened("08_findings", viewport={"width": 1440, "height": 900})
+    code = page.locator(".bd-article .cell_input pre")
+    assert code.first.is_visible() and not code.nth(1).is_visible(), "parameters, then set-up"
+    wide = "all => all.filter(block => block.scrollWidth > block.clientWidth + 1).length"
+    assert code.evaluate_all(wide) == 0
+
+
+def test_the_icons_that_are_used_are_there_and_no_others(opened, book):
+    assert (book / "_static/scripts/fontawesome.js").stat().st_size < 200_000
+    icons = opened("index", viewport={"width": 1200, "height": 900}).locator("svg.svg-inline--fa")
+    icons.first.wait_for(state="attached")
+    drawn = icons.evaluate_all("all => all.map(icon => [icon.dataset.icon, icon.innerHTML.length])")
+    assert {"magnifying-glass", "bars", "moon"} <= {name for name, _ in drawn}
+    assert all(length > 100 for _, length in drawn), "each has its lines"
+
+
 def test_search_finds_a_word(opened):
     page = opened("01_bert_at_a_glance", viewport={"width": 1200, "height": 900})
     page.keyboard.press("Control+k")
