@@ -105,7 +105,7 @@ def layer_grid(
 
 
 def save_figure(figure: Figure, name: str, *, dpi: int = 120) -> Figure:
-    """Write `figure` as `<name>.png` and return it, to end a cell with; "x.svg" and "x.pdf" as such.
+    """Write `figure` as `<name>.png` and return it, to end a cell; "x.svg" or "x.pdf" as such.
 
     The folder is $FIGURES_DIR when it is set, else `figures` of the checkout that holds this
     package, else, when the package is installed without its checkout, `figures` in the working
@@ -139,7 +139,7 @@ def described(figure: Figure) -> Figure:
 
 
 def _same_picture(*files: Any) -> bool:
-    """Whether two PNGs differ by a root mean square of at most 0.3 of 255; one cell differs more."""
+    """Whether two PNGs differ by a root mean square of at most 0.3 of 255; a cell is more."""
     one, other = (imread(file)[..., :3] for file in files)
     return one.shape == other.shape and 255 * np.sqrt(np.mean((one - other) ** 2)) <= 0.3
 
