@@ -181,17 +181,19 @@ def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
     return [m.span() for m in found if m.start() in starts and m.end() in ends]
 
 
-def joined(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Words and the positions of their pieces; tokenizers mark pieces inside a word, or its first.
+def joined(tokens: Sequence[str], raw: bool = False) -> list[tuple[str, list[int]]]:
+    """Words and the positions of their pieces; ## begins a piece that goes on with a word.
+
+    `raw` tokens, a tokenizer's own, may mark a word's first piece instead, by Ġ or ▁. In a
+    `Sentence` that is done, and Ġ a letter of Maltese.
 
     >>> joined(["[CLS]", "em", "##bed", "it"])
     [('[CLS]', [0]), ('embed', [1, 2]), ('it', [3])]
     """
-    marked = [token.startswith(("Ġ", "▁")) for token in tokens]  # Ġ is a letter of Maltese, too
-    first_is_marked = 3 * sum(marked) > len(tokens)
+    first_is_marked = raw and any(token.startswith(("Ġ", "▁")) for token in tokens)
     words: list[tuple[str, list[int]]] = []
     for position, token in enumerate(tokens):
-        letters = MARKS.sub("", token)
+        letters = MARKS.sub("", token) if raw else token.removeprefix("##")
         word, places = words[-1] if words else ("", [])
         goes_on = token.startswith("##")
         if first_is_marked and letters == token:

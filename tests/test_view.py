@@ -270,8 +270,8 @@ A, AB = np.ones((1, 1, 1)), ["a", "b"]
         (lambda i: view(-A, ["a"]), "not negative"),
         (lambda i: view(A * np.inf, ["a"]), "finite"),
         (lambda i: view(np.ones((2, 3, 4, 1, 1)), ["a"]), r"of \[2, 1, 1\], got \[2, 3, 4, 1, 1\]"),
-        (lambda i: view((), ["a"]), "layers of one shape, got .*eager"),
-        (lambda i: view((None, None), ["a"]), "layers of one shape, got .*eager"),
+        (lambda i: view((), ["a"]), "(layers of one shape|each layer), got .*eager"),
+        (lambda i: view((None, None), ["a"]), "(layers of one shape|each layer), got .*eager"),
         (lambda i: view([A[0], np.ones((2, 2))], ["a"]), r"one shape, got \[\[1, 1\], \[2, 2\]\]"),
         (lambda i: view(np.ones((1, 513, 513)), ["a"] * 513), "513 tokens; .* labels 1 to 512"),
         (lambda i: view(i, layer=7), r"expected one of the layers \[0, 1\], got 7"),
@@ -305,3 +305,31 @@ def test_an_installed_package_has_the_files_of_the_view():
     assert sorted(data) == sorted(
         p.name for p in (root / "helpers").iterdir() if p.suffix not in (".py", "")
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"heads": [np.ones((1, 2, 2, 2))]},
+            r"heads of a layer to be \[1, 2, 2\], got \[1, 2, 2, 2\]",
+        ),
+        ({"heads": [np.ones((4, 1, 2))]}, r"heads of a layer to be \[4, 2, 2\], got \[4, 1, 2\]"),
+        ({"paths": [{"key": np.ones((3, 3))}]}, r"the path 'key' to be \[2, 2\], got \[3, 3\]"),
+    ],
+)
+def test_reasons_of_another_shape_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"expected {message}"):
+        view(np.ones((1, 2, 2)), ["a", "b"], **options)
+
+
+def test_all_layers_of_another_sentence_are_refused(minilm, sentence):
+    one = layer_influence(minilm[0], sentence, layers=[0])
+    other = layer_influence(minilm[0], encode(minilm[1], "Another sentence."), layers=[0])
+    with pytest.raises(ValueError, match="expected `through` of the same sentence, got"):
+        view(one, through=other)
+
+
+def test_a_layer_without_attention_is_not_skipped():
+    with pytest.raises(ValueError, match="expected an array for each layer, got None"):
+        view((np.ones((1, 2, 2)), None), ["a", "b"])

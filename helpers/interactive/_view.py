@@ -123,7 +123,7 @@ def view(
         "title": title,
         "call": ", ".join(call),
         "tokens": tokens,
-        "words": joined(tokens),
+        "words": joined(tokens, raw="tokens" in call),
         "special": special,
         "apart": [i + 1 for i in special[1:-1] if tokens[i] in ENDS and i + 1 not in special],
         "layers": list(layers),
@@ -135,11 +135,20 @@ def view(
         "source": SOURCE,
     }
     nothing = [None] * len(found)
-    reasons = map(reason, nothing if paths is None else paths, nothing if heads is None else heads)
+    all_paths: Sequence = nothing if paths is None else paths
+    all_heads: Sequence = nothing if heads is None else heads
+    for path, head in zip(all_paths, all_heads, strict=True):
+        for name, value in (path or {}).items():
+            _check_shape(f"the path {name!r}", value, [len(tokens)] * 2)
+        if head is not None:
+            _check_shape("heads of a layer", head, [len(head), *[len(tokens)] * 2])
+    reasons = map(reason, all_paths, all_heads)
     matrices: dict[int | str, np.ndarray] = dict(enumerate(values))
     whole: dict[str, Any] = {}
     if through is not None:
-        last, errors, *_ = _measured(through, None)
+        last, errors, theirs, _ = _measured(through, None)
+        if theirs != tokens:
+            raise ValueError(f"expected `through` of the same sentence, got that of {theirs}")
         matrices["all"] = last[-1]
         error = encoded(errors if errors is None else errors[-1])
         whole = {"of": "", "values": encoded(last[-1]), "stderr": error}
@@ -187,7 +196,7 @@ def _columns(first: Sequence[str], second: Sequence[str]) -> list[tuple]:
 
 
 def reason(paths: Mapping[str, Any] | None, heads: Any | None) -> dict[str, Any]:
-    """The paths and the heads of one layer, for the browser."""
+    """The paths [target, source] and the heads [head, target, source] of a layer, for the browser."""
     count = 0 if heads is None else len(heads)
     return {
         "paths": {k: encoded(v) for k, v in (paths or {}).items()},
@@ -203,6 +212,11 @@ def encoded(values: Any) -> str | None:
     )
 
 
+def _check_shape(what: str, values: Any, expected: list[int]) -> None:
+    if list(np.shape(values)) != expected:
+        raise ValueError(f"expected {what} to be {expected}, got {list(np.shape(values))}")
+
+
 def check_length(tokens: Sequence[str], most: int = 64) -> None:
     if not 1 <= len(tokens) <= most:
         told = f"{len(tokens)} tokens; the view labels 1 to {most}. "
@@ -211,7 +225,12 @@ def check_length(tokens: Sequence[str], most: int = 64) -> None:
 
 def _over_heads(values: Any, label: str) -> tuple[torch.Tensor, str]:
     """An array [layer, target, source]: of one with an axis of heads their mean, and its label."""
-    layers = [torch.as_tensor(layer) for layer in values if layer is not None]
+    if any(layer is None for layer in values):
+        raise ValueError(
+            "expected an array for each layer, got None; a model "
+            'gives attentions with attn_implementation="eager"'
+        )
+    layers = [torch.as_tensor(layer) for layer in values]
     if len({layer.shape for layer in layers}) != 1:
         raise ValueError(
             f"expected layers of one shape, got {[list(layer.shape) for layer in layers]}; a model "
