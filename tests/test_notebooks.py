@@ -21,7 +21,7 @@ ROUNDING = {"05-sigma", "10-error-against-sigma", "10-one-sigma", "10-which-sigm
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
 PINNED = re.search(r"transformers==(\S+)", REQUIREMENTS)[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FURTHER = {"10", "11", "12", "14", "15", "16"}
+FURTHER = {str(number) for number in range(10, 17)}
 REWRITTEN = {f"0{number}" for number in range(10)} | FURTHER  # short set-up, claims in one cell
 A_HANG = 3600  # seconds: no machine is so slow; a limit is there for a kernel that never answers
 LONG = "08_findings"  # measures all sentences: whole once a week, a sample on every push
