@@ -121,10 +121,11 @@ def edit(
 ) -> Iterator[None]:
     """Replace the hidden state at each site by a function of it while the block runs.
 
-    It is the one that the site puts out or, `entering`, its first input. `edits` maps a site or glob to a function that gets the hidden state, e.g. [1, seq, hidden], and
-    returns one of the same shape; the container around it, whatever it is, is rebuilt. Raises
-    `SiteError` for an unknown site or one that did not run, `TypeError` for an output without a
-    tensor, `ValueError` when the function returns something else than a tensor of the same shape.
+    It is the one that the site puts out or, `entering`, its first input. `edits` maps a site or
+    glob to a function that gets the hidden state, e.g. [1, seq, hidden], and returns one of the
+    same shape; the container around it, whatever it is, is rebuilt. Raises `SiteError` for an
+    unknown site or one that did not run, `TypeError` for an output without a tensor, `ValueError`
+    when the function returns something else than a tensor of the same shape.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -165,7 +166,7 @@ def names(sites: str | Iterable[str]) -> list[str]:
 
 
 def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules that site names or globs mean, by full name; the model's prefix may be left out."""
+    """The modules that site names or globs mean, by full name; they may lack the model's prefix."""
     check_model(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     prefix = getattr(model, "base_model_prefix", "")

@@ -86,7 +86,10 @@ class Influence:
                     f"expected groups of the positions measured, {own}, none of them empty, got "
                     f"{groups}; no word may be whole: measure all its pieces"
                 )
-            return kept, torch.tensor([[float(x in groups[n][1]) for x in own] for n in kept])
+            belongs = torch.zeros(len(kept), len(own))
+            for row, n in enumerate(kept):
+                belongs[row, [own.index(place) for place in groups[n][1]]] = 1
+            return kept, belongs
 
         def summed(values: Tensor) -> Tensor:
             return into.to(values) @ values @ out.to(values).mT

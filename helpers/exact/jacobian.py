@@ -32,7 +32,7 @@ PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
 KEPT_CHUNKS = 8  # whose D_j and P_j are kept for the next question
 ALL = slice(None)
-Numbers = Sequence[int] | None  # of the positions wanted; None means all
+Positions = Sequence[int] | None  # those wanted; None means all
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class LayerJacobian(LinearisedLayer):
         self,
         covariance: Tensor | None = None,
         *,
-        targets: Numbers = None,
-        sources: Numbers = None,
+        targets: Positions = None,
+        sources: Positions = None,
     ) -> Tensor:
         """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
 
@@ -122,7 +122,7 @@ class LayerJacobian(LinearisedLayer):
         return torch.cat(found)
 
     @torch.no_grad()
-    def paths(self, targets: Numbers = None, sources: Numbers = None) -> dict[str, Tensor]:
+    def paths(self, targets: Positions = None, sources: Positions = None) -> dict[str, Tensor]:
         """‖part‖²_F of every block, [target, source], for each of `PATHS`, and "interference".
 
         That is what their mixed terms add: squared_norms() minus the sum of the four; it is
@@ -133,16 +133,17 @@ class LayerJacobian(LinearisedLayer):
             value, mixed, key = self._products(chunk, self._gram(chunk), ALL)
             total = value + mixed + key
             total[chunk.diagonal] = self._diagonal(chunk, PATHS)
+            rows, _ = chunk.diagonal
             residual, query = torch.zeros_like(total), torch.zeros_like(total)
-            residual[chunk.diagonal] = chunk.d[chunk.diagonal[0]].square().sum((1, 2))
+            residual[chunk.diagonal] = chunk.d[rows].square().sum((1, 2))
             query[chunk.diagonal] = self._diagonal(chunk, ["query"])
-            parts = dict(zip(PATHS, (residual, value, key, query), strict=True))
-            parts["interference"] = total - (residual + value + key + query)
+            parts = {"residual": residual, "value": value, "key": key, "query": query}
+            parts["interference"] = total - sum(parts.values())
             found.append(parts)
         return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
     @torch.no_grad()
-    def heads(self, targets: Numbers = None, sources: Numbers = None) -> Tensor:
+    def heads(self, targets: Positions = None, sources: Positions = None) -> Tensor:
         """‖part‖²_F of each head's part, [head, target, source]: value, key and, if i = j, query.
 
         The parts of a block over its heads, and the residual path on the diagonal, add up to the
@@ -167,10 +168,12 @@ class LayerJacobian(LinearisedLayer):
             found.append(torch.stack(of_heads))
         return torch.cat(found, 1)
 
-    def _chunks(self, targets: Numbers = None, sources: Numbers = None) -> Iterator[Chunk]:
+    def _chunks(self, targets: Positions = None, sources: Positions = None) -> Iterator[Chunk]:
         """As many targets at once as the memory allows; what is formed for them is kept."""
-        (inner, hidden), seq = self.w_1.shape, self.a.shape[-1]
-        size = max(1, CHUNK_BYTES // ((inner + 8 * hidden) * hidden * self.w_1.element_size()))
+        seq = self.a.shape[-1]
+        inner, hidden = self.w_1.shape
+        bytes_of_one = (inner + 8 * hidden) * hidden * self.w_1.element_size()
+        size = max(1, CHUNK_BYTES // bytes_of_one)
         columns = torch.tensor(chosen("sources", sources, seq))
         for rows in torch.tensor(chosen("targets", targets, seq)).split(size):
             key = tuple(rows.tolist())
@@ -204,14 +207,15 @@ class LayerJacobian(LinearisedLayer):
         Head h's part of C[j,i] is a W_V + u wᵀ with a = A[j,i], u = a (v_i - o_j) and w = W_Kᵀ q_j.
         Axes below: target j, source i, heads h and g, their dimensions d and e, hidden x.
         """
-        w_k, w_v = self._by_head(self.w_k)[heads], self._by_head(self.w_v)[heads]  # [h, d, x]
-        q, o = self.q[heads][:, chunk.targets], self.o[heads][:, chunk.targets]  # [h, j, d]
+        w_k = self._by_head(self.w_k)[heads]  # [h, d, x]
+        w_v = self._by_head(self.w_v)[heads]
+        a = self.a[heads][:, chunk.targets]  # [h, j, every source]
+        a = a[:, :, chunk.sources].permute(1, 2, 0)  # [j, i, h]
         v = self.v[heads][:, chunk.sources].transpose(0, 1)  # [i, h, d]
-        a = self.a[heads][:, chunk.targets][:, :, chunk.sources]  # [h, j, i]
-        a = a.permute(1, 2, 0)  # [j, i, h]
-        u = a[..., None] * (v - o.transpose(0, 1)[:, None])  # [j, i, h, d]
+        o = self.o[heads][:, chunk.targets].transpose(0, 1)  # [j, h, d]
+        u = a[..., None] * (v - o[:, None])  # [j, i, h, d]
         u = u.flatten(2)  # [j, i, h * d]
-        w = torch.einsum("hjd,hdx->jhx", q, w_k)
+        w = torch.einsum("hjd,hdx->jhx", self.q[heads][:, chunk.targets], w_k)
 
         w_s = _times(w, covariance)
         ww = w_s @ w.mT  # [j, h, g]
@@ -250,13 +254,15 @@ class LayerJacobian(LinearisedLayer):
         if "key" in paths:
             u = a[..., None] * (self.v[:, sources] - o)  # [head, pair, d]
             w = self.q[:, targets] @ self._by_head(self.w_k)  # [head, pair, hidden]
-            c += (u[..., None] * w[:, :, None]).transpose(0, 1)
+            uw = u[..., None] * w[:, :, None]  # [head, pair, d, hidden]
+            c += uw.transpose(0, 1)
         if "query" in paths:
             a = self.a[:, targets]  # of every position m, [head, pair, m]
             vk = (a[..., None] * self.v[:, None]).mT @ self.k[:, None]  # [head, pair, d, d]
             spread = vk - o[..., None] * (a @ self.k)[:, :, None]
             spread *= (targets == sources)[:, None, None].to(spread)
-            c += (spread @ self._by_head(self.w_q)[:, None]).transpose(0, 1)
+            query = spread @ self._by_head(self.w_q)[:, None]  # [head, pair, d, hidden]
+            c += query.transpose(0, 1)
         return c
 
     def _by_head(self, rows: Tensor) -> Tensor:

@@ -170,16 +170,16 @@ def without_heads(layer: nn.Module, heads: Sequence[int]) -> Iterator[None]:
         yield
 
 
-def chosen(name: str, numbers: Sequence[int] | None, count: int) -> list[int]:
-    """The numbers wanted, all of `count` by default."""
-    if numbers is None:
+def chosen(name: str, wanted: Sequence[int] | None, count: int) -> list[int]:
+    """The layers, positions or heads wanted, by number: all of `count` by default."""
+    if wanted is None:
         return list(range(count))
-    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
         raise ValueError(
-            f"expected {name} as a list of numbers from 0 to {count - 1}, got {numbers!r}; "
-            f"write [{numbers}]"
+            f"expected {name} as a list of numbers from 0 to {count - 1}, got {wanted!r}; "
+            f"write [{wanted}]"
         )
-    found = [whole(number, f"each of {name}", 0, count - 1) for number in numbers]
+    found = [whole(number, f"each of {name}", 0, count - 1) for number in wanted]
     if not found or len(set(found)) != len(found):
         raise ValueError(f"expected one or more {name}, each once, got {found}")
     return found

@@ -18,7 +18,7 @@ from .layers import LayerStack
 
 def sweep(
     stack: LayerStack,
-    numbers: Sequence[int],
+    layers: Sequence[int],
     places: Sequence,
     how: Sampling,
     progress: Progress,
@@ -30,16 +30,16 @@ def sweep(
 ) -> tuple[Tensor, Tensor | None]:
     """Mean and error of ‖·‖² [layer, target, source] for a disturbance of each place.
 
-    It enters the first of the layers `numbers` and goes through all, or `backward`. `start` makes
+    It enters the first of `layers` and goes through all of them, or `backward`. `start` makes
     [sample, seq, hidden] of directions [sample, size] for a place; by default they are the state
     there. The `covariance` is that of the sources.
     """
-    state = stack.states[numbers[0]]
+    state = stack.states[layers[0]]
     seq, hidden = state.shape
     spread = factor(covariance, hidden).to(state)
     rank = size or (hidden if backward else spread.shape[1])
     samples = how.count(rank)
-    jacobians = [stack.jacobian(number) for number in numbers]
+    jacobians = [stack.jacobian(layer) for layer in layers]
     if how.dtype is not None:
         jacobians = [J.to(how.dtype) for J in jacobians]
 
@@ -57,10 +57,10 @@ def sweep(
             squares.append((moved @ spread if backward else moved).square().sum(-1))
         return torch.stack(squares, 1)  # [sample, layer, seq]
 
-    generator = torch.Generator().manual_seed(how.seed + numbers[0])
+    generator = torch.Generator().manual_seed(how.seed + layers[0])
     drawn = partial(_directions, generator, samples, rank, state)
     at_once = max(1, TOKENS_PER_PASS // seq)
-    desc = f"{how.method}, {stack.names[numbers[0]]}"
+    desc = f"{how.method}, {stack.names[layers[0]]}"
     mean, stderr = average(measured, drawn, places, at_once, progress, desc)
     if backward:
         mean, stderr = mean.mT, stderr.mT
