@@ -612,7 +612,10 @@ BAD += [
     # a result
     (lambda t: FOUND.crop(1, 0), "expected a last position from 1 to 1, got 0"),
     (lambda t: FOUND.crop(0, 2), "expected a last position from 0 to 1, got 2"),
-    (lambda t: FOUND.pooled([("a", [2])]), r"groups of the positions measured, \[0, 1\], got"),
+    (
+        lambda t: FOUND.pooled([("a", [2])]),
+        r"groups of the positions measured, \[0, 1\], none of them",
+    ),
     (lambda t: view(3), r"tokens beside an array \[layer, target, source\], got none"),
     (lambda t: view(np.ones((1, 2, 3)), ["a", "b"]), r"\[1, 2, 2\], got \[1, 2, 3\]"),
     (lambda t: view(np.ones((1, 2, 2)), ["a"]), r"of \[1, 1, 1\], got \[1, 2, 2\]"),

@@ -107,7 +107,7 @@ def view(
     given = {"paths": paths, "heads": heads, "through": through, "second": second, "layers": layers}
     call = ["view(influence", *(f"{name}={name}" for name in given if given[name] is not None)]
     call += [f"{name}={text!r}" for name, text in (("title", title), ("label", label)) if text]
-    if not isinstance(influence, Influence):
+    if not isinstance(influence, Influence) and tokens is not None:
         call.insert(1, "tokens")
         influence, label = _over_heads(influence, label)
     values, stderr, tokens, found = _measured(influence, tokens)
