@@ -56,7 +56,7 @@ def test_columns_are_columns_whatever_the_file_is_called(read, name):
 def test_what_editors_do_to_a_file(read):
     windows = "\ufeff" + CONLL_2003.replace("\n", "\r\n")
     tabs = CONLL_2003.replace(" ", "\t").replace("\n\n", "\n \n\n")
-    for content in (windows, tabs, CONLL_2003.replace(" ", "  "), CONLL_2003.rstrip()):
+    for content in (windows, tabs, CONLL_2003.replace(" NNP", "   NNP"), CONLL_2003.rstrip()):
         assert [named(marked) for marked in read(content)] == [ADA, []]
 
 
@@ -99,6 +99,8 @@ def test_a_word_with_a_hash_is_no_comment(read):
     first, second = read("# id 7 from=here\n#oslo B-LOC\nrocks O\n\n# O\n#win O\n")
     assert first.sentence.text == "#oslo rocks" and named(first) == [("# oslo", "place")]
     assert second.sentence.text == "# #win"
+    (odd,) = read(row("a\u2028b", "O") + row("c\x85", "B-LOC"))
+    assert (odd.words, odd.spans) == (["a", "b", "c"], [[2]])
     (noted,) = read("#\thttp://a.example [2010]\n" + row("1", "Ada", "B-PER", "O"))
     assert noted.words == ["Ada"] and noted.types == ["person"]
 
@@ -187,9 +189,12 @@ def test_a_format_that_is_none_of_the_three(read, kind):
         ("# text = nothing\n\n \n", "expected sentences in 'own.txt'"),
         ("-DOCSTART- -X- -X- O\n\n", "expected sentences in 'own.txt'"),
         (row("0", "a", "O") + row("1", "b", "O") + row("0", "c", "O"), "in order, got 0, 1, 0;"),
-        (universal(("a", "X")) + universal(("b", "X")), "in order, got 1, 1; an empty line stands"),
+        (
+            universal(("a", "X")) + universal(("b", "X")),
+            "in order, got 1, 1; is an empty line missing",
+        ),
         (universal(("Ada", "NNP")), r"universal parts of speech or _, got \{'NNP'\}"),
-        (row("_", "Ada", *"________"), "numbered in order, got None; an empty line"),
+        (row("_", "Ada", *"________"), "numbered in order, got None; is an empty line"),
         (row("1-2", "Ada", *"________"), "expected words, got _ in place of each"),
         (universal(("_", "X"), ("_", "X")), "expected words, got _ in place of each"),
         (universal(("a", "X"), ("b", "X"), ("c\tc", "X")), r"ten columns .*, got \['3', 'c', 'c'"),

@@ -100,10 +100,8 @@ def _opened(path: Path) -> tuple[Callable[[_Block, Any], MarkedSentence], list[_
         raise ValueError(f"expected {path.name} as text in UTF-8: {error}") from error
     content = [line for line in lines if not IGNORED.match(line)]
     if not content:
-        raise ValueError(
-            f"expected sentences in {path.name!r}, one a line, got none, nor CoNLL-U, nor columns; "
-            "lines with # in front are skipped"
-        )
+        expected = f"expected sentences in {path.name!r}, one a line, got none"
+        raise ValueError(f"{expected}, nor CoNLL-U or columns; lines with # in front are skipped")
     if _most(line.count("\t") == 9 for line in content):
         return _universal, _blocks(lines)
     if _most(TAGGED_LINE.search(line) for line in content):
@@ -146,9 +144,9 @@ def _give_names(form, blocks: list[_Block], columns, others: list[_Block]) -> No
     if form is not _universal or not isinstance(columns, _Columns):
         raise ValueError("expected names= of a CoNLL-U file in a file of columns with tags")
     if len(blocks) != len(others):
+        found = f"{len(others)} in {columns.file} for {len(blocks)}"
         raise ValueError(
-            "expected names of the same sentences, in the same order or with the same sent_ids, "
-            f"got {len(others)} in {columns.file} for {len(blocks)}"
+            f"expected names of the same sentences, by sent_id or in order, got {found}"
         )
     ids = [block.about.get("sent_id") for block in blocks]
     by_id = {block.about.get("sent_id"): block for block in others}
@@ -174,32 +172,30 @@ class _Columns:
         self.width = Counter(map(len, rows)).most_common(1)[0][0]
         columns = list(zip(*(row for row in rows if len(row) == self.width), strict=True))
         self.word = int(self.width > 2 and _most(cell.isdigit() for cell in columns[0]))
-        found: dict[bool, list[int]] = {True: [], False: []}  # columns of tags; are there names?
+        named, empty = [], []  # the columns of tags that have names, and those that have none
         for number in range(self.word + 1, self.width):
             types = {cell[2:] for cell in columns[number] if cell != "O"}
-            if _most(map(TAG.fullmatch, columns[number])) and (
-                not types or types.difference(CHUNKS.split())
-            ):
-                found[bool(types)].append(number)
-        if len(found[True]) > 1 or not any(found.values()):
+            if not _most(map(TAG.fullmatch, columns[number])):
+                continue
+            elif not types:
+                empty.append(number)
+            elif types.difference(CHUNKS.split()):
+                named.append(number)
+        if len(named) > 1 or not named + empty:
             raise ValueError(
                 "expected sentences, CoNLL-U (ten columns with tabs between), or columns of which "
-                f"one has tags of names (O, B-PER, I-PER), got {len(found[True])} in {file}, as in "
-                f"{rows[0]}"
+                f"one has tags of names (O, B-PER, I-PER), got {len(named)} in {file}: {rows[0]}"
             )
-        self.tag = (found[True] + found[False])[0]
+        self.tag = (named + empty)[0]
 
     def is_row(self, cells: list[str]) -> bool:
         return len(cells) == self.width and bool(TAG.fullmatch(cells[self.tag]))
 
     def tagged(self, block: _Block) -> tuple[list[str], list[str]]:
         """Words and tags."""
-        for row in block.rows:
-            if not self.is_row(row):
-                raise ValueError(
-                    f"expected {self.width} columns, number {self.tag + 1} with tags of names (O, "
-                    f"B-PER, I-PER), got {row} in {self.file}"
-                )
+        if odd := [row for row in block.rows if not self.is_row(row)]:
+            expected = f"{self.width} columns, number {self.tag + 1} with tags of names (O, B-PER)"
+            raise ValueError(f"expected {expected}, got {odd[0]} in {self.file}")
         if self.word:
             _check_numbers([row[0] for row in block.rows])
         return [row[self.word] for row in block.rows], [row[self.tag] for row in block.rows]
@@ -213,9 +209,8 @@ class _Columns:
 
 def _universal(block: _Block, tokenizer) -> MarkedSentence:
     """CoNLL-U, maybe with words and tags from another file."""
-    for row in block.rows:
-        if len(row) != 10:
-            raise ValueError(f"expected CoNLL-U, ten columns with tabs between, got {row}")
+    if odd := [row for row in block.rows if len(row) != 10]:
+        raise ValueError(f"expected CoNLL-U, ten columns with tabs between, got {odd[0]}")
     try:
         (sentence,) = conllu.parse("\n".join(map("\t".join, block.rows)))
     except ParseException as error:
@@ -262,19 +257,17 @@ def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
             own = text.find(word, free, end)
             if own < 0:
                 places.append((start, end))
-                continue
-            free = own + len(word)
-            places.append((own, free))
+            else:
+                free = own + len(word)
+                places.append((own, free))
     return text, places
 
 
 def _check_numbers(numbers: list[str]) -> None:
     first = int(numbers[:1] != ["0"])  # WikiNEuRal counts from 0
     if numbers != [str(first + place) for place in range(len(numbers))]:
-        raise ValueError(
-            f"expected words numbered in order, got {', '.join(numbers)}; an empty line stands "
-            "between sentences"
-        )
+        got = ", ".join(numbers)
+        raise ValueError(f"expected words numbered in order, got {got}; is an empty line missing?")
 
 
 def _names(tags: list[str], places: list[Place]) -> list[Annotation]:
@@ -297,9 +290,8 @@ def _align(text: str, words: list[str]) -> list[Place]:
     for word in words:
         start = len(text) - len(rest.lstrip())
         if not text.startswith(word, start):
-            raise ValueError(
-                f"expected the words of a sentence in its text, {word!r} is not in {rest!r}"
-            )
+            missing = f"{word!r} is not in {rest!r}"
+            raise ValueError(f"expected the words of a sentence in its text, {missing}")
         places.append((start, start + len(word)))
         rest = text[start + len(word) :]
     if rest.strip():
