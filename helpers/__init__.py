@@ -2,7 +2,8 @@
 
 A small core, in the order in which the notebooks 00 to 05 meet it:
 
-    models, words, inputs       a model and a sentence, and what a measurement expects of them
+    models, text, words         a model, the words of a text, and a sentence with its tokens
+    inputs                      what a measurement expects of a model and its inputs
     hooks, shapes, source       what flows through a model, its shapes, the source of a class
     clean                       a forward pass that is neither random nor coarse
     noise, sampling, result     the experiment: disturb one position, watch the others

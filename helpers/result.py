@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .models import MINILM
+from .text import joined
 from .values import shortened, whole
-from .words import joined
 
 # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form
 # does not look at itself

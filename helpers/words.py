@@ -1,6 +1,5 @@
 """A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens."""
 
-import unicodedata
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +10,8 @@ import torch
 from torch import Tensor
 
 from .models import quiet
+from .text import MARKS, Place, find_word, folded, words_of
 from .values import shortened, whole
-
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-LETTER = rf"[\p{{L}}\p{{N}}--[{UNSPACED}]][\p{{M}}\p{{Cf}}]*"  # with accents, vowel signs, joiners
-WORD = regex.compile(rf"(?V1)[{UNSPACED}]\p{{M}}*|({LETTER})+|(?=\S)\X")  # \X: an emoji, a mark
-MARKS = regex.compile(r"^(##|[Ġ▁]+)|(@@|</w>)$")  # how tokenizers mark what begins or goes on
-Place = tuple[int, int]  # first character, the one after the last
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -155,56 +149,6 @@ def encode(tokenizer, text: Any, pair: Any = None, *, words: list[Place] | None 
     return Sentence(inputs, tokens, texts[0], pair, numbers, which, places, _folds(tokenizer))
 
 
-def words_of(text: str) -> list[Place]:
-    """Where the words of a text are.
-
-    >>> [text[start:end] for text in ["Don't go!", "北京。"] for start, end in words_of(text)]
-    ['Don', "'", 't', 'go', '!', '北', '京', '。']
-    """
-    return [match.span() for match in WORD.finditer(text)]
-
-
-def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
-    """Where one word or several stand in the text; `case`, `accents`: without regard to them.
-
-    >>> find_word("bed", "The embeddings describe a Bed.", case=True, accents=True)
-    [(26, 29)]
-    """
-    letters = _folded(" ".join(word.split()), case, accents)
-    if accents:
-        letters = regex.sub(r"\p{M}", "", letters)
-    escaped = [r"\s+" if letter == " " else regex.escape(letter) for letter in letters]
-    wanted = r"\p{M}*".join([*escaped, ""])
-    found = regex.finditer(wanted, _folded(text, case, accents), overlapped=True) if word else []
-    places = words_of(text)
-    starts, ends = {start for start, _ in places}, {end for _, end in places}
-    return [m.span() for m in found if m.start() in starts and m.end() in ends]
-
-
-def joined(tokens: Sequence[str], raw: bool = False) -> list[tuple[str, list[int]]]:
-    """Words and the positions of their pieces; ## begins a piece that goes on with a word.
-
-    `raw` tokens, a tokenizer's own, may mark a word's first piece instead, by Ġ or ▁. In a
-    `Sentence` that is done, and Ġ a letter of Maltese.
-
-    >>> joined(["[CLS]", "em", "##bed", "it"])
-    [('[CLS]', [0]), ('embed', [1, 2]), ('it', [3])]
-    """
-    first_is_marked = raw and any(token.startswith(("Ġ", "▁")) for token in tokens)
-    words: list[tuple[str, list[int]]] = []
-    for position, token in enumerate(tokens):
-        letters = MARKS.sub("", token) if raw else token.removeprefix("##")
-        word, places = words[-1] if words else ("", [])
-        goes_on = token.startswith("##")
-        if first_is_marked and letters == token:
-            goes_on = word[-1:].isalnum() and token[:1].isalnum()
-        if goes_on and words:
-            words[-1] = word + letters, [*places, position]
-        else:
-            words.append((letters or token, [position]))
-    return words
-
-
 def _typed(tokenizer, part: Any) -> tuple[str, list[Place]]:
     """A text and the places of its words."""
     split = isinstance(part, list) and all(isinstance(word, str) for word in part)
@@ -238,10 +182,10 @@ def _aligned(tokenizer, texts: list[str], tokens: list[str]) -> tuple[list, list
     places = [(0, 0)] * len(tokens)
     for number, text in enumerate(texts):
         unknown: list[int] = []
-        letters, last = _folded(text), 0
+        letters, last = folded(text), 0
         for i in own[first:] if number else own[:first]:
             which[i] = number
-            wanted = _folded(MARKS.sub("", tokens[i]))
+            wanted = folded(MARKS.sub("", tokens[i]))
             at = letters.find(wanted, last)
             if at < 0 or (letters[last:at].strip() and not unknown):
                 unknown.append(i)
@@ -278,30 +222,13 @@ def _read(
             letters, goes_on = token, False
         elif not letters.strip() or not stretch.strip():
             letters, goes_on, end = "␣", False, start
-        elif letters not in (stretch, stretch.lower(), _folded(stretch)):  # bytes, or normalised
+        elif letters not in (stretch, stretch.lower(), folded(stretch)):  # bytes, or normalised
             letters = text[max(start, covered) : end]
         if (first := bisect(starts, start)) > reached:
             word += 1
         reached = max(reached, first, bisect(starts, end - 1))
         covered = max(covered, end)
         yield ("##" if goes_on else "") + letters, (start, end), max(word, 0)
-
-
-def _folded(text: str, case: bool = True, accents: bool = True) -> str:
-    """The text without case and accents, each character in its place."""
-    if accents:
-        text = "".join(map(_without_accents, text))
-    return "".join(map(_small, text)) if case else text
-
-
-def _without_accents(letter: str) -> str:
-    first, *rest = list(unicodedata.normalize("NFD", letter))
-    return first if all(map(unicodedata.combining, rest)) else letter  # 한 is no ㅎ with accents
-
-
-def _small(letter: str) -> str:
-    small = letter.casefold()  # also of the σ at the end of a word
-    return small if len(small) == 1 else letter.lower()[0]
 
 
 def _folds(tokenizer) -> tuple[bool, bool]:

@@ -17,7 +17,7 @@ from helpers import (
     noise_response,
     upstream_influence,
 )
-from helpers.words import joined
+from helpers.text import joined
 
 IDS = {"input_ids": torch.tensor([[2, 7, 11, 5]])}
 LAYERS = "encoder.layer.*"

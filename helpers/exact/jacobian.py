@@ -106,9 +106,9 @@ class LayerJacobian(LinearisedLayer):
         the vectors W_V W_Kᵀ q_j and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ +
         2·seq²·hidden² operations.
 
-        With a `covariance` S [hidden, hidden], or a direction [hidden], tr(J S Jᵀ): the mean of ‖J·ε‖² for ε ~ N(0, S), that
-        is, along the directions in which hidden states really vary. S takes its place between the
-        two factors of each product above.
+        With a `covariance` S [hidden, hidden], or a direction [hidden], tr(J S Jᵀ): the mean of
+        ‖J·ε‖² for ε ~ N(0, S), that is, along the directions in which hidden states really vary. S
+        takes its place between the two factors of each product above.
         """
         if covariance is not None:
             spread = factor(covariance, self.w_o.shape[0])

@@ -21,7 +21,7 @@ import torch
 
 from ..figures import RAMP
 from ..result import Influence
-from ..words import joined
+from ..text import joined
 
 HERE = Path(__file__).parent
 MAX_TOKENS = 512  # in a page, which shows 64 at a time

@@ -17,7 +17,7 @@ import numpy as np
 import regex
 from conllu.exceptions import ParseException
 
-from ..words import UNSPACED, Place
+from ..text import UNSPACED, Place
 from .sentences import FUNCTION, Annotation, MarkedSentence, annotated, mark_sentence
 
 NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation", "": "name"}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import regex
 
+from ..text import UNSPACED, Place, words_of
 from ..values import all_pairs
-from ..words import UNSPACED, Place, Sentence, encode, words_of
+from ..words import Sentence, encode
 
 SPAN = re.compile(r"\[([^|\]]+)\|([\w-]+)\]")
 ESCAPED = {r"\[": "\ue000", r"\]": "\ue001"}  # brackets of the text, while names are looked for
