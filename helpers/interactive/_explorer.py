@@ -80,7 +80,7 @@ class Superseded(Exception):
 
 
 class Explorer(anywidget.AnyWidget):
-    """The widget. `.settings` and `.selected` (layer, target, source) are on screen, and can be set.
+    """The widget. `.settings` and `.selected` (layer, target, source) are on screen, can be set.
 
     Messages from the browser come on several threads; one worker answers them, the newest alone. It
     measures a copy of the modules that shares the weights, so that its hooks and those of other

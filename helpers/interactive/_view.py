@@ -196,7 +196,7 @@ def _columns(first: Sequence[str], second: Sequence[str]) -> list[tuple]:
 
 
 def reason(paths: Mapping[str, Any] | None, heads: Any | None) -> dict[str, Any]:
-    """The paths [target, source] and the heads [head, target, source] of a layer, for the browser."""
+    """The paths [target, source] and heads [head, target, source] of a layer, for the browser."""
     count = 0 if heads is None else len(heads)
     return {
         "paths": {k: encoded(v) for k, v in (paths or {}).items()},
