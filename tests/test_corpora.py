@@ -200,6 +200,7 @@ def test_a_format_that_is_none_of_the_three(read, kind):
         (universal(("a", "X"), ("b", "X"), ("c\tc", "X")), r"ten columns .*, got \['3', 'c', 'c'"),
         ("# text = Ada slept\n" + universal(("Ada", "X")), "all of the text .*, ' slept' is not"),
         ("# text = Ana\n" + universal(("Anna", "X")), "line 2: .*'Anna' is not in 'Ana'"),
+        ("# text = abcab\n" + universal(("cab", "X"), ("ab", "X")), "'cab' is not in 'abcab'"),
     ],
 )
 def test_a_file_that_cannot_be_read(read, content, message):
