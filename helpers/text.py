@@ -30,12 +30,20 @@ def find_word(word: str, text: str, case: bool, accents: bool) -> list[Place]:
     letters = folded(" ".join(word.split()), case, accents)
     if accents:
         letters = regex.sub(r"\p{M}", "", letters)
-    escaped = [r"\s+" if letter == " " else regex.escape(letter) for letter in letters]
-    wanted = r"\p{M}*".join([*escaped, ""])
-    found = regex.finditer(wanted, folded(text, case, accents), overlapped=True) if word else []
+    if not letters:
+        return []
+    wanted = ""
+    for letter in letters:
+        wanted += r"\s+" if letter == " " else regex.escape(letter)
+        wanted += r"\p{M}*"
     places = words_of(text)
-    starts, ends = {start for start, _ in places}, {end for _, end in places}
-    return [m.span() for m in found if m.start() in starts and m.end() in ends]
+    starts = {start for start, _ in places}
+    ends = {end for _, end in places}
+    found = []
+    for match in regex.finditer(wanted, folded(text, case, accents), overlapped=True):
+        if match.start() in starts and match.end() in ends:
+            found.append(match.span())
+    return found
 
 
 def joined(tokens: Sequence[str], raw: bool = False) -> list[tuple[str, list[int]]]:
@@ -70,8 +78,9 @@ def folded(text: str, case: bool = True, accents: bool = True) -> str:
 
 
 def _without_accents(letter: str) -> str:
-    first, *rest = list(unicodedata.normalize("NFD", letter))
-    return first if all(map(unicodedata.combining, rest)) else letter  # 한 is no ㅎ with accents
+    apart = unicodedata.normalize("NFD", letter)
+    is_accented = all(map(unicodedata.combining, apart[1:]))  # 한 is no ㅎ with accents
+    return apart[0] if is_accented else letter
 
 
 def _small(letter: str) -> str:
