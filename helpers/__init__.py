@@ -27,7 +27,6 @@ from ._claims import check, claims
 from .drawing import architecture
 from .exact import (
     LayerJacobian,
-    LayerStack,
     downstream_influence,
     layer_influence,
     layer_stack,
@@ -42,4 +41,5 @@ from .noise import noise_response
 from .result import Influence, load_influence, measure
 from .shapes import module_tree, shape_table
 from .source import show_source
+from .statistics import mark_sentence, read_sentences
 from .words import Sentence, encode
