@@ -257,8 +257,8 @@ def _at_sites(
     def after(site: str, _args: tuple, output: Any) -> Any:
         hidden = hidden_state(output)
         if hidden is None:
-            kind = type(output).__name__
-            raise TypeError(f"expected a tensor in the output of {site!r}, got {kind} without one")
+            what, kind = "input" if entering else "output", type(output).__name__
+            raise TypeError(f"expected a tensor in the {what} of {site!r}, got {kind} without one")
         fired.add(site)
         new = hook_of[site](site, hidden)
         return None if new is None else replace_hidden_state(output, new)

@@ -1,4 +1,4 @@
-"""Lines with their intervals: data in, matplotlib Figure out. Maps are drawn by `plots`."""
+"""Lines with their intervals: data in, matplotlib Figure out. Maps are drawn by `figures`."""
 
 from collections.abc import Mapping
 

@@ -28,7 +28,10 @@ Progress = Callable[..., Iterable]  # called as tqdm is: progress(steps, desc=".
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Influence:
-    """‖∂h_target / ∂h_source‖²_F, dimensionless: `.values`, `.stderr` [site, target, source].
+    """How far a target moves when a source is pushed: `.values`, `.stderr` [site, target, source].
+
+    It is ‖∂h_target / ∂h_source‖²_F, dimensionless; with a covariance S the squares are along its
+    directions, and an interaction is of second derivatives.
 
     `.sites` names what was observed (or, upstream, disturbed); `.targets` and `.sources` say what
     the last two axes are: numbers of positions in `.tokens`, or a name for what is not one position
@@ -163,7 +166,7 @@ def measure(
             experiment(sentence).save(path)
             continue
         found = load_influence(path)
-        wanted = found.how | _text(sentence, found.tokens)
+        wanted = _text(sentence, found.tokens)
         if path == paths[0]:
             again = experiment(sentence)
             wanted = again.how | {"values": list(again.values.shape)}

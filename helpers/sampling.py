@@ -1,7 +1,6 @@
 """How to sample: which options a method takes, and random disturbances of a given covariance."""
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -61,18 +60,17 @@ class Sampling:
         return cls(method, **given)
 
     def count(self, directions: int = 0) -> int:
-        """The number of samples; but for noise there are no more than orthogonal directions."""
+        """The number of samples: of orthogonal directions at most all, of noise any number."""
         if self.method == "exact":
             return directions
-        limit = sys.maxsize if self.method == "noise" else directions
-        if self.samples is None:
-            return min(100, limit)
-        if self.samples > limit:
+        if self.method == "noise":
+            return self.samples or 100
+        if (self.samples or 0) > directions:
             raise ValueError(
-                f"expected at most {limit} samples, one for each orthogonal direction, got "
+                f"expected at most {directions} samples, one for each orthogonal direction, got "
                 f"{self.samples}; method='exact' takes them all"
             )
-        return self.samples
+        return self.samples or min(100, directions)
 
     def told(self, directions: int = 0) -> dict[str, Any]:
         """The method and the options that it takes, as used: for `Influence.how`."""

@@ -13,6 +13,7 @@ from helpers import (
     edit,
     encode,
     layer_influence,
+    layer_stack,
     measure,
     noise_response,
     upstream_influence,
@@ -244,3 +245,17 @@ def test_numbers_of_numpy_are_saved(tmp_path):
         seed=np.int64(3),
     )
     assert isinstance(found.save(tmp_path / "a.safetensors"), Path)
+
+
+def test_one_target_has_no_targets():
+    with pytest.raises(ValueError, match="expected no targets, for 'pooler' is one, got"):
+        upstream_influence(tiny_bert(), IDS, observe="pooler", targets=[3])
+
+
+def test_a_stack_is_of_its_own_model():
+    stack = layer_stack(tiny_bert(), IDS)
+    with pytest.raises(ValueError, match="a stack of the same model, got that of another one"):
+        layer_influence(tiny_bert(), stack)
+    kept = downstream_influence(stack.model, stack, method="exact", inject="encoder.layer.0")
+    fresh = downstream_influence(stack.model, IDS, method="exact", inject="encoder.layer.0")
+    assert torch.equal(kept.values, fresh.values)

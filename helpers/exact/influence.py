@@ -176,7 +176,7 @@ def upstream_influence(
 
     Returns an `Influence` with values [injection layer, target, source]; `.sites` names the layers
     whose input is the source. Raises `ValueError` as `layer_influence` does, and for an `observe`
-    that is not a layer.
+    that is neither a layer nor what follows the last one.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2))
@@ -191,6 +191,8 @@ def upstream_influence(
     size = stack.states[0].shape[1]
     last = None if callable(observe) else stack.number(observe)
     if last is None:
+        if targets is not None:
+            raise ValueError(f"expected no targets, for {observe!r} is one, got {targets}")
         last = len(stack.layers) - 1
         start, size = cotangents(stack, observe)
         name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]

@@ -200,7 +200,7 @@ class LayerJacobian(LinearisedLayer):
         return (p.mT @ p).unflatten(2, count).unflatten(1, count)
 
     def _products(
-        self, chunk: Chunk, g: Tensor, heads: slice, covariance: Tensor | None = None
+        self, chunk: Chunk, gram: Tensor, heads: slice, covariance: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖², [target, source], of these heads.
 
@@ -221,10 +221,10 @@ class LayerJacobian(LinearisedLayer):
         ww = w_s @ w.mT  # [j, h, g]
         wv = torch.einsum("jhx,gex->jhge", w_s, w_v)
         vv = torch.einsum("hdx,gex->hdge", _times(w_v, covariance), w_v)
-        of_value = torch.einsum("jhdge,hdge->jhg", g, vv)
-        of_both = torch.einsum("jhdge,jhge->jhdg", g, wv)
+        of_value = torch.einsum("jhdge,hdge->jhg", gram, vv)
+        of_both = torch.einsum("jhdge,jhge->jhdg", gram, wv)
         of_both = of_both.flatten(1, 2)  # [j, h * d, g]
-        of_key = g * ww[:, :, None, :, None]
+        of_key = torch.einsum("jhdge,jhg->jhdge", gram, ww)
         of_key = of_key.flatten(3).flatten(1, 2)  # [j, h * d, g * e]
 
         value = ((a @ of_value) * a).sum(-1)

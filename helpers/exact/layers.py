@@ -79,11 +79,11 @@ class LayerStack:
         as `LayerJacobian` does.
         """
         module, state = self.layers[layer], self.states[layer]
-        output, weights = self.outputs[layer], state.dtype
+        output, model_dtype = self.outputs[layer], state.dtype
         if hidden is not None or without != ():
             state = state if hidden is None else hidden
             with without_heads(module, without):
-                output = self.run(layer, state[None].to(weights))[0]
+                output = self.run(layer, state[None].to(model_dtype))[0]
         return LayerJacobian(
             module,
             state,
@@ -112,6 +112,8 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
     (['encoder.layer.0', 'encoder.layer.1'], torch.Size([3, 8]))
     """
     if isinstance(inputs, LayerStack):
+        if inputs.model is not model:
+            raise ValueError("expected a stack of the same model, got that of another one")
         return inputs
     prepared, tokens = prepare(model, inputs)
     layers, shared = _layers(model)
@@ -177,6 +179,8 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     """
     if inject is None:
         return layer_stack(model, inputs), 0
+    if isinstance(inputs, LayerStack):
+        inputs = inputs.sentence
     with record(model, module_name(inject)) as trace:
         stack = layer_stack(model, inputs)
     number = stack.number(inject)

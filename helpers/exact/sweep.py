@@ -37,7 +37,7 @@ def sweep(
     state = stack.states[layers[0]]
     seq, hidden = state.shape
     spread = factor(covariance, hidden).to(state)
-    rank = size or (hidden if backward else spread.shape[1])
+    rank = size or spread.shape[1]
     samples = how.count(rank)
     jacobians = [stack.jacobian(layer) for layer in layers]
     if how.dtype is not None:
