@@ -115,6 +115,8 @@ def save_figure(figure: Figure, name: str, *, dpi: int = 120) -> Figure:
     """
     if not isinstance(figure, Figure):
         raise ValueError(f"expected a matplotlib Figure, got {type(figure).__name__}")
+    if not name or Path(name).name != name:
+        raise ValueError(f"expected the name of a file in the folder of figures, got {name!r}")
     checkout = ROOT if (ROOT / "pyproject.toml").is_file() else Path()
     folder = Path(os.environ.get("FIGURES_DIR") or checkout / "figures")
     folder.mkdir(parents=True, exist_ok=True)

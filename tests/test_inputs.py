@@ -12,6 +12,7 @@ import transformers
 from conftest import snapshot, tiny_bert
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from helpers import (
     Influence,
@@ -498,6 +499,9 @@ BAD = [
     (lambda t: drawn({"a": [1, 2]}, {"b": [1, 2]}), "expected x for each line, got none for 'a'"),
     (lambda t: drawn({"a": [1, 2]}, log="z"), "expected log '', 'x', 'y' or 'xy', got 'z'"),
     (lambda t: save_figure("figure", "name"), "expected a matplotlib Figure, got str"),
+    (lambda t: save_figure(Figure(), ""), "a file in the folder of figures, got ''"),
+    (lambda t: save_figure(Figure(), "../a"), "a file in the folder of figures, got '../a'"),
+    (lambda t: save_figure(Figure(), "/tmp/a"), "a file in the folder of figures, got '/tmp/a'"),
     # and the rest
     (
         lambda t: mark_sentence("A [half mark.", t),
