@@ -13,7 +13,7 @@ from .clean import clean_pass
 from .hooks import SiteError, edit, module_name, record, resolve
 from .inputs import prepare
 from .result import PROGRESS, Influence, Progress, how_it_came
-from .sampling import Sampling, average, draw
+from .sampling import Sampling, average, draw, factor
 from .values import whole
 from .words import Inputs
 
@@ -79,7 +79,8 @@ def noise_response(
         expected = "two positions" if interaction else "one or more positions, each once"
         raise ValueError(f"expected {expected}, got {places}")
     generator = torch.Generator().manual_seed(how.seed)
-    drawn = partial(draw, generator, how.count(), len(places), covariance, rows.entry, shared)
+    spread = factor(covariance, rows.entry.shape[-1])
+    drawn = partial(draw, generator, how.count(), len(places), spread, rows.entry, shared)
     label = places[0] if len(places) == 1 else "+".join(map(str, places))
     told = {"inject": inject, "shared": shared, "interaction": interaction} | how.told()
     return rows.influence({rows.run: drawn}, {label: places}, how, told, PROGRESS, interaction)

@@ -105,12 +105,12 @@ def draw(
     generator: torch.Generator,
     samples: int,
     places: int,
-    covariance: Tensor | None,
+    spread: Tensor,
     like: Tensor,
     shared: bool = False,
 ) -> Tensor:
-    """Noise [sample, place, hidden] from N(0, covariance) for a state [..., hidden]."""
-    spread = factor(covariance, like.shape[-1]).to(like)
+    """Noise [sample, place, hidden] for a state [..., hidden]; `spread` is L of `factor`."""
+    spread = spread.to(like)
     normals = normal(generator, (samples, 1 if shared else places, spread.shape[1]), like)
     return (normals @ spread.mT).expand(-1, places, -1)
 

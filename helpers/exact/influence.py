@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..noise import Observed, Rows
 from ..result import PROGRESS, Influence, Progress, how_it_came
-from ..sampling import Sampling, draw
+from ..sampling import Sampling, draw, factor
 from ..words import Inputs
 from .layers import LayerStack, layer_stack, stack_behind
 from .post_ln import chosen
@@ -135,7 +135,8 @@ def downstream_influence(
             raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
         before = 0 if observe else len(layers) - len(rows.seen)
         generator = torch.Generator().manual_seed(how.seed + before)
-        drawn = partial(draw, generator, how.count(), 1, covariance, rows.entry)
+        spread = factor(covariance, rows.entry.shape[-1])
+        drawn = partial(draw, generator, how.count(), 1, spread, rows.entry)
         columns = {place: [place] for place in chosen("sources", sources, len(rows.tokens))}
         told = {"inject": inject} | how.told()
         return rows.influence({rows.run: drawn}, columns, how, told, progress)
@@ -240,9 +241,11 @@ def _layers_by_noise(
     rows = Rows(stack.model, stack.sentence, modules, modules, entering=True)
     rows.seen = list(spreads)
     draws = {}
-    for layer, spread in spreads.items():
+    for layer, covariance in spreads.items():
         generator = torch.Generator().manual_seed(how.seed + layer)
-        draws[layer] = partial(draw, generator, how.count(), 1, spread, stack.states[layer])
+        state = stack.states[layer]
+        spread = factor(covariance, state.shape[-1])
+        draws[layer] = partial(draw, generator, how.count(), 1, spread, state)
     columns = {place: [place] for place in sources}
     return rows.influence(draws, columns, how, told, progress)
 

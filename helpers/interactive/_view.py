@@ -225,19 +225,14 @@ def check_length(tokens: Sequence[str], most: int = 64) -> None:
 
 def _over_heads(values: Any, label: str) -> tuple[torch.Tensor, str]:
     """An array [layer, target, source]: of one with an axis of heads their mean, and its label."""
-    if any(layer is None for layer in values):
+    shapes = [None if layer is None else list(np.shape(layer)) for layer in values]
+    if not shapes or None in shapes or any(shape != shapes[0] for shape in shapes):
         raise ValueError(
-            "expected an array for each layer, got None; a model "
-            'gives attentions with attn_implementation="eager"'
+            f"expected layers of one shape, got {shapes}; a model gives attentions with "
+            'attn_implementation="eager"'
         )
-    layers = [torch.as_tensor(layer) for layer in values]
-    if len({layer.shape for layer in layers}) != 1:
-        raise ValueError(
-            f"expected layers of one shape, got {[list(layer.shape) for layer in layers]}; a model "
-            'gives attentions with attn_implementation="eager"'
-        )
-    stacked = torch.stack(layers)
-    if stacked.ndim == 5 and len(layers[0]) == 1:  # a batch of one sentence
+    stacked = torch.stack([torch.as_tensor(layer) for layer in values])
+    if stacked.ndim == 5 and stacked.shape[1] == 1:  # a batch of one sentence
         stacked = stacked[:, 0]
     if stacked.ndim == 4:
         return stacked.mean(1), f"{label or 'attention'} (mean over heads)"
