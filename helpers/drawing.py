@@ -1,32 +1,49 @@
 """A drawing of the architecture, made from a model and its pass, so that it cannot be wrong."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
-from matplotlib.path import Path
+from matplotlib.markers import CARETDOWN, CARETLEFT
 from torch import Tensor, nn
 
 from .exact.layers import LayerStack, layer_stack
-from .exact.post_ln import INSTEAD, LINEAR, NORMS, layer_parts, score_bias
+from .exact.post_ln import INSTEAD, LINEAR, layer_parts, score_bias
 from .figures import COLOURS, described
-from .hooks import hooked, tensors
+from .hooks import tensors
 from .inputs import prepare
 from .labels import styled
 from .values import shortened, whole
 from .words import Inputs
 
+IN_MODEL = {"tokens", "embeddings", "hidden state", "layers", "attention", "feed-forward", "output"}
+IN_LAYER = {"hidden state", "attention", "residual", "add & LayerNorm", "feed-forward"}
+STATES = {"layer in", "layer out", "last out", "output_norm out"}  # what leaves is a hidden state
 FIELDS = {"attention": "#d9e8f5", "feed-forward": "#dcefe3"}  # colours of their boxes
-LINE = "#555555"
-MARKED = "#c04e00"  # what is marked is orange and thick,
-FILLED = "#f7c873"  # a box filled with it
-# in inches: the first row, a box and the arrow below it; the boxes' middle, a box for the hidden
-# state and the widest one; residual lines and shapes on the right
-TOP, BOX, ARROW = 0.85, 0.56, 0.4
+FILLED = "#f7c873"  # of a marked box
+THIN: Any = {"color": "#555555", "linewidth": 0.5}
+PLAIN = THIN | {"linewidth": 0.9}
+MARKED = {"color": "#c04e00", "linewidth": 2}
+# in inches, with rows one high: a box; where boxes stand and how wide they are; on the right the
+# residual lines and the shapes
+BOX = 0.58
 MIDDLE, NARROW, WIDE = 4.2, 1.1, 4.4
+THREE = (MIDDLE - 1.5, MIDDLE, MIDDLE + 1.5)
 RESIDUAL, SHAPES = 6.6, 6.75
+
+
+class Row(NamedTuple):
+    """Boxes side by side, and the arrows from them to the next row."""
+
+    label: str  # on the left: what marks the boxes, and after a colon more about them
+    texts: Sequence[str]  # of each box
+    width: float  # of a box
+    leaves: str = ""  # the name of what the arrows are
+    shape: Sequence[int] = ()
+    columns: Sequence[float] = (MIDDLE,)  # of the arrows
 
 
 @styled
@@ -35,9 +52,9 @@ def architecture(
 ) -> Figure:
     """Draw the model or, with `layer`, the inside of that layer.
 
-    Beside each arrow stands the shape [batch, token, number] of what passed there when `inputs`
-    went through the model's own modules; widths and heads are the weights'. Each layer drawn is
-    checked to compute what is drawn. `mark` names what stands out in orange: in the model "tokens",
+    Beside each arrow stands the shape [batch, token, number] of what passes there with `inputs`.
+    Widths and heads are the weights', and each layer drawn is checked to compute what is drawn from
+    them, number by number. `mark` names what stands out in orange: in the model "tokens",
     "embeddings", "hidden state", "layers", "attention", "feed-forward", "output"; in a layer
     "hidden state", "attention", "residual", "add & LayerNorm", "feed-forward".
 
@@ -54,197 +71,131 @@ def architecture(
     stack = layer_stack(model, inputs)
     if layer is not None:
         layer = whole(layer, "a layer", 0, len(stack.layers) - 1)
+    marks = {mark} if isinstance(mark, str) else set(mark)
+    known = IN_MODEL if layer is None else IN_LAYER
+    if unknown := marks - known:
+        raise ValueError(f"expected marks from {sorted(known)}, got {sorted(map(str, unknown))}")
     drawn = range(len(stack.layers)) if layer is None else [layer]
     try:
         weights = [stack.jacobian(number).a for number in drawn]
     except ValueError as error:
         message = str(error).replace(INSTEAD, "shape_table lists the shapes of any model")
         raise ValueError(message) from error
-    marks = {mark} if isinstance(mark, str) else set(mark)
-    sheet = _Sheet(6 if layer is None else 8, marks, _shapes(stack, drawn[0]))
+    figure = Figure(figsize=(8, 7 if layer is None else 9))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 8), ylim=(figure.get_figheight(), 0))
+    axes.set_axis_off()
     if layer is None:
-        _draw_model(sheet, model, prepare(model, inputs)[0], stack)
+        _draw_model(axes, stack, len(weights[0]), marks)
     else:
-        depth = (layer + 1) / len(stack.layers)
-        title = f"{type(model).__name__}, layer {layer} (depth {depth:.2f}): {stack.names[layer]}"
-        sheet.text(4, 0.25, title, 11)
-        _draw_layer(sheet, stack, layer, weights[0])
-    if unknown := marks - sheet.known:
-        raise ValueError(
-            f"expected marks from {sorted(sheet.known)}, got {sorted(map(str, unknown))}"
-        )
-    return described(sheet.figure)
+        _draw_layer(axes, stack, layer, weights[0], marks)
+    return described(figure)
 
 
-@torch.no_grad()
-def _shapes(stack: LayerStack, number: int) -> dict[str, list[int]]:
-    """What enters ("up in") and leaves ("up out") each part of a layer that runs: the shapes."""
-    shapes = {}
-
-    def note(name: str, args: tuple[Tensor, ...], output: Any) -> None:
-        _, hidden = next(tensors(output))
-        shapes[f"{name} in"] = list(args[0].shape)
-        shapes[f"{name} out"] = list(hidden.shape)
-
-    layer = stack.layers[number]
-    parts = layer_parts(layer)
-    modules = {part: parts[part] for part in LINEAR + NORMS}
-    with hooked({"layer": layer} | modules, after=note):
-        stack.run(number, stack.states[number][None])
-    return shapes
-
-
-class _Sheet:
-    """Rows of boxes from top to bottom, y downwards, and the arrows between them."""
-
-    def __init__(self, rows: int, marks: set[str], shapes: dict[str, list[int]]) -> None:
-        height = TOP + rows * (BOX + ARROW) + 0.1
-        self.top = TOP  # of the row that is drawn
-        self.marks, self.shapes = marks, shapes
-        self.known: set[str] = set()
-        self.figure = Figure(figsize=(8, height))
-        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 8), ylim=(height, 0))
-        self.axes.set_axis_off()
-
-    def line(self, *names: str) -> tuple[str, float]:
-        """Colour and width of what can be marked by these names."""
-        self.known.update(names)
-        return (LINE, 0.9) if self.marks.isdisjoint(names) else (MARKED, 2)
-
-    def text(self, x: float, y: float, text: str, size: float = 8.5, **options: Any) -> None:
-        options = {"ha": "center", "va": "center"} | options
-        self.axes.text(x, y, text, fontsize=size, **options)
-
-    def box(
-        self, label: str, text: str, *names: str, width: float = WIDE, x: float = MIDDLE
-    ) -> None:
-        """A box with its text; the label stands on the left."""
-        line, thickness = self.line(*names)
-        face = FILLED if line == MARKED else FIELDS.get(names[-1], "white")
-        corner, middle = (x - width / 2, self.top), self.top + BOX / 2
-        box = Rectangle(corner, width, BOX, facecolor=face, edgecolor=line, linewidth=thickness)
-        self.axes.add_patch(box)
-        self.text(x, middle, text)
-        self.text(0.25, middle, label, ha="left")
-
-    def arrow(self, points: Sequence[tuple[float, float]], *names: str) -> None:
-        colour, thickness = self.line(*names)
-        style: Any = {"arrowstyle": "-|>", "mutation_scale": 10}
-        arrow = FancyArrowPatch(path=Path(points), color=colour, linewidth=thickness, **style)
-        self.axes.add_patch(arrow)
-
-    def gives(self, shape: str, *names: str, columns: Sequence[float] = (MIDDLE,)) -> None:
-        """Arrows from this row to the next one, and the shape of what passes."""
-        start = self.top + BOX
-        self.top = start + ARROW
-        for x in columns:
-            self.arrow([(x, start), (x, self.top)], *names)
-        colour, _ = self.line(*names)
-        options = {"ha": "left", "family": "monospace", "color": colour, "gid": shape}
-        self.text(SHAPES, start + ARROW / 2, str(self.shapes[shape]), 8, **options)
-
-
-def _draw_model(sheet: _Sheet, model: Any, inputs: dict[str, Any], stack: LayerStack) -> None:
-    depth, parts = len(stack.layers), layer_parts(stack.layers[0])
-    width, heads = parts["query"].out_features, parts["heads"]
-    sheet.shapes["ids"] = list(inputs["input_ids"].shape)
-    sheet.shapes["last out"] = list(stack.outputs[-1][None].shape)
-    title = f"{type(model).__name__}: {depth} layers of width {width}, {heads} heads each"
-    sheet.text(4, 0.3, title, 11)
-    sheet.text(SHAPES, TOP + 0.2, "shape:\n[batch, token,\n number]", 8, ha="left")
+def _draw_model(axes: Axes, stack: LayerStack, heads: int, marks: set[str]) -> None:
+    model, depth, state = stack.model, len(stack.layers), [1, *stack.states[0].shape]
+    inputs, tokens = prepare(model, stack.sentence)
+    ids = inputs["input_ids"]
+    with torch.no_grad():
+        found = tensors(model(**inputs))
+    outputs = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in found]
     shared = len(set(stack.layers)) < depth
     weights = "they share weights" if shared else "each with its own weights"
-    with torch.no_grad():
-        found = model(**inputs)
-    output = [f"{path.lstrip('/')} {list(value.shape)}" for path, value in tensors(found)]
-
-    sheet.box("tokens\nand their ids", "", "tokens")
-    columns = _write_tokens(sheet, stack.tokens, inputs["input_ids"][0].tolist())
-    sheet.gives("ids", "tokens", columns=columns)
-    sheet.box("embeddings", _tables(model, width), "embeddings")
-    sheet.gives("layer in", "hidden state", columns=columns)
-    sheet.box("layer 0: attention\nmixes tokens", "", "layers", "attention")
-    for x in columns:
-        for other in columns:
-            sheet.axes.plot([x, other], [sheet.top, sheet.top + BOX], color=LINE, linewidth=0.5)
-    sheet.gives("attention_norm out", columns=columns)
-    sheet.box("layer 0: feed-forward\neach token by itself", "", "layers", "feed-forward")
-    sheet.axes.vlines(columns, sheet.top, sheet.top + BOX, LINE, linewidth=0.5)
-    sheet.gives("layer out", "hidden state", columns=columns)
-    sheet.box(f"{depth - 1} more layers,\nbuilt alike", weights, "layers")
-    sheet.gives("last out", "hidden state", columns=columns)
-    sheet.box("output", "\n".join(output), "output")
-
-
-def _write_tokens(sheet: _Sheet, tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
-    """The first tokens with their ids, side by side; the columns that they stand in."""
-    columns = []
-    for number, token in enumerate(tokens[:8]):
-        columns.append(2.3 + 0.52 * number)
-        sheet.text(columns[-1], sheet.top + BOX / 2, f"{shortened(token, 7)}\n{ids[number]}", 8)
-    if len(tokens) > 8:
-        sheet.text(6.3, sheet.top + BOX / 2, "…", 8)
-    return columns
+    words = zip(tokens[:8], ids[0].tolist(), strict=False)
+    cards = [f"{shortened(word, 7)}\n{number}" for word, number in words]
+    places = np.arange(len(cards))
+    columns = MIDDLE + 0.55 * (places - places.mean())
+    first = f"tokens: {len(cards)} of {len(tokens)},\nwith their ids"
+    mixing = "attention: mixes\ntokens, in layer 0"
+    rows = [
+        Row("", [], 0),
+        Row(first, cards, 0.5, "ids", ids.shape, columns),
+        Row("embeddings", [_tables(model, state[-1])], WIDE, "layer in", state, columns),
+        Row(mixing, [""], WIDE, "attention_norm out", state, columns),
+        Row("feed-forward: each\ntoken by itself", [""], WIDE, "layer out", state, columns),
+        Row(f"layers: {depth - 1} more,\nbuilt alike", [weights], WIDE, "last out", state, columns),
+        Row("output", ["\n".join(outputs)], WIDE),
+    ]
+    if "layers" in marks:
+        marks = marks | {"attention", "feed-forward"}
+    title = f"{type(model).__name__}: {depth} layers of width {state[-1]}, {heads} heads each"
+    _draw_rows(axes, title, rows, marks)
+    axes.text(SHAPES, 0.75, "shape:\n[batch, token,\n number]", size=8, va="center")
+    for column in columns:
+        axes.plot([[column] * len(columns), columns], [3, 3 + BOX], **THIN)
+        axes.plot([column, column], [4, 4 + BOX], **THIN)
 
 
 def _tables(model: nn.Module, width: int) -> str:
     """The tables that the embeddings add up, each as long as it is."""
-    tables, widths = [], set()
+    tables, mapped = [], ""
     for name, table in model.named_parameters():
         kind, found, _ = name.partition("_embeddings.")
         if found:
             kind = kind.rpartition(".")[2].replace("_", " ")
             tables.append(f"{len(table):,} {kind}s")
-            widths.add(table.shape[1])
-    mapped = "" if widths == {width} else " and mapped"
+            mapped = " and mapped" if table.shape[1] != width else mapped
     return f"a row from each table, added up{mapped}:\n{', '.join(tables)}"
 
 
-def _draw_layer(sheet: _Sheet, stack: LayerStack, number: int, weights: Tensor) -> None:
-    layer = stack.layers[number]
+def _draw_layer(
+    axes: Axes, stack: LayerStack, number: int, weights: Tensor, marks: set[str]
+) -> None:
+    layer, state = stack.layers[number], [1, *stack.states[number].shape]
     parts = layer_parts(layer)
-
-    def sizes(part: str) -> str:
-        return f"{parts[part].in_features} → {parts[part].out_features}"
-
-    def add_and_norm(start: tuple[float, float]) -> None:
-        sheet.box("", "add &\nLayerNorm", "add & LayerNorm", width=NARROW)
-        end, edge = sheet.top + BOX / 2, MIDDLE + NARROW / 2
-        way = [start, (RESIDUAL, start[1]), (RESIDUAL, end), (edge, end)]
-        sheet.arrow(way, "residual")
-        sheet.text(5.6, end - 0.12, "residual")
-
-    columns = [MIDDLE - 1.5, MIDDLE, MIDDLE + 1.5]
-    first = (columns[0], TOP - ARROW)
-    sheet.top = TOP - ARROW - BOX
-    sheet.gives("layer in", "hidden state", columns=columns)
-    for x, part in zip(columns, ("query", "key", "value"), strict=True):
-        sheet.box("", f"{part}\n{sizes(part)}", "attention", width=NARROW, x=x)
-    sheet.gives("query out", columns=columns)
-    heads, width = len(weights), parts["query"].out_features // len(weights)
+    maps = {part: f"{parts[part].in_features} → {parts[part].out_features}" for part in LINEAR}
+    three = [f"{part}\n{maps[part]}" for part in ("query", "key", "value")]
+    inside = [*state[:-1], parts["up"].out_features]
+    broad = min(WIDE, NARROW * inside[-1] / state[-1])
+    heads, width = len(weights), state[-1] // len(weights)
     biased = score_bias(layer, *stack.arguments[number]) is not None
     bias = "\n + distance bias" if biased else ""
-    scores = f"softmax(q·kᵀ / √{width}{bias}) · v"
-    told = f"attention: {heads} heads of {width}\n{scores}\nlight 0, dark 1 (row = target)"
-    sheet.box(told, "", "attention")
-    side = min(0.42, (WIDE - 0.2) / heads - 0.04)
+    attention = (
+        f"attention: {heads} heads of {width}\nsoftmax(q·kᵀ / √{width}{bias}) · v\n"
+        "light 0, dark 1 (row = target)"
+    )
+    output, projected = "attention: output\nprojection", maps["attention_output"]
+    activation, norm = type(parts["activation"]).__name__, "add &\nLayerNorm"
+    rows = [
+        Row("", [], 0, "layer in", state, THREE),
+        Row("attention: query,\nkey and value", three, NARROW, "query out", state, THREE),
+        Row(attention, [""], WIDE, "attention_output in", state),
+        Row(output, [projected], NARROW, "attention_output out", state),
+        Row("add & LayerNorm", [norm], NARROW, "attention_norm out", state),
+        Row("feed-forward: up", [maps["up"]], broad, "up out", inside),
+        Row("feed-forward: activation", [activation], broad, "down in", inside),
+        Row("feed-forward: down", [maps["down"]], NARROW, "down out", state),
+        Row("add & LayerNorm", [norm], NARROW, "output_norm out", state),
+    ]
+    depth = (number + 1) / len(stack.layers)
+    name = f"{type(stack.model).__name__}, layer {number} (depth {depth:.2f})"
+    _draw_rows(axes, f"{name}: {stack.names[number]}", rows, marks)
+    side = min(0.46, (WIDE - 0.2) / heads)  # of a head's square and the gap beside it
+    middle = 2 + BOX / 2
     for head, shown in enumerate(weights.numpy(force=True)):  # [target, source]
-        left = MIDDLE + (side + 0.04) * (head - heads / 2)
-        middle = sheet.top + BOX / 2
-        extent = (left, left + side, middle + side / 2, middle - side / 2)
-        sheet.axes.imshow(shown, COLOURS, vmin=0, vmax=1, extent=extent, aspect="auto", zorder=2)
-    sheet.gives("attention_output in")
-    sheet.box("output projection", sizes("attention_output"), "attention", width=NARROW)
-    sheet.gives("attention_output out")
-    add_and_norm(first)
-    second = (MIDDLE, sheet.top + BOX + 0.08)
-    sheet.gives("attention_norm out")
-    inner = min(WIDE, NARROW * parts["up"].out_features / parts["up"].in_features)
-    sheet.box("feed-forward: up", sizes("up"), "feed-forward", width=inner)
-    sheet.gives("up out")
-    sheet.box("", type(parts["activation"]).__name__, "feed-forward", width=inner)
-    sheet.gives("down in")
-    sheet.box("feed-forward: down", sizes("down"), "feed-forward", width=NARROW)
-    sheet.gives("down out")
-    add_and_norm(second)
-    sheet.gives("output_norm out", "hidden state")
+        left = MIDDLE + side * (head - heads / 2)
+        extent = (left, left + 0.9 * side, middle + 0.45 * side, middle - 0.45 * side)
+        axes.imshow(shown, COLOURS, vmin=0, vmax=1, extent=extent, aspect="auto", zorder=2)
+    line = MARKED if "residual" in marks else PLAIN
+    for left, top, bottom in ((THREE[0], BOX, 4.29), (MIDDLE, 4.66, 8.29)):
+        x, y = [left, RESIDUAL, RESIDUAL, MIDDLE + NARROW / 2], [top, top, bottom, bottom]
+        axes.plot(x, y, marker=CARETLEFT, markevery=[3], **line)
+        axes.text(5.3, bottom - 0.06, "residual", size=8.5)
+
+
+def _draw_rows(axes: Axes, title: str, rows: list[Row], marks: set[str]) -> None:
+    """The rows from top to bottom, the first one for the title."""
+    axes.text(4, 0.25, title, size=11, ha="center", va="center")
+    faces = FIELDS | dict.fromkeys(marks, FILLED)
+    for y, row in enumerate(rows):
+        axes.text(0.2, y + BOX / 2, row.label, size=8.5, va="center")
+        middles = row.columns if len(row.texts) > 1 else [MIDDLE] * len(row.texts)
+        face = faces.get(row.label.partition(":")[0], "white")
+        boxes = axes.bar(middles, BOX, row.width, y, color=face, edgecolor=PLAIN["color"])
+        axes.bar_label(boxes, row.texts, label_type="center", size=8.5)
+        if row.leaves:
+            kind = "hidden state" if row.leaves in STATES else ""
+            line = MARKED if kind in marks else PLAIN
+            arrows = [row.columns, row.columns], [y + BOX, y + 1]
+            axes.plot(*arrows, marker=CARETDOWN, markevery=[1], **line)
+            shape = axes.text(SHAPES, y + 0.8, str(list(row.shape)), size=8, va="center")
+            shape.set(gid=row.leaves, family="monospace", color=line["color"])

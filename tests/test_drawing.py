@@ -20,7 +20,9 @@ def said(figure):
 
 def looks(figure):
     """Colour and width of every box and arrow."""
-    return [(patch.get_facecolor(), patch.get_linewidth()) for patch in figure.axes[0].patches]
+    axes = figure.axes[0]
+    boxes = [patch.get_facecolor() for patch in axes.patches]
+    return boxes, [(line.get_color(), line.get_linewidth()) for line in axes.lines]
 
 
 def test_the_shapes_are_those_that_hooks_record(tiny, ids):
