@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -970,6 +971,33 @@ def test_enter_in_an_unchanged_box_asks_again_after_a_stop(live):
     box = root.get_by_label("Sentence", exact=True)
     box.fill("Something else.")
     page.clock.run_for(300)
+    kernel(page, status={"state": "stopped", "text": "Stopped."})
+    box.press("Enter")
+    assert page.evaluate("kernel.messages") == ["again"]
+
+
+def test_layers_that_are_not_known_yet_are_said_to_be_so(live, measured):
+    """The shown layer comes first: a scale for all layers cannot be promised then."""
+    page, root = live
+    legend = root.locator(".bv-legend")
+    assert "One scale for all layers" in legend.text_content()
+    some = measured["influence"].values.clone()
+    some[0] = float("nan")
+    partial = replace(measured["influence"], values=some)
+    kernel(page, data=state_of(view(partial), key())["data"])
+    assert "One scale for the layers measured so far" in legend.text_content()
+    root.locator('[data-layer="0"]').click()
+    assert headline(root).startswith("Not measured")
+    kernel(page, data=state_of(view(measured["influence"]), key())["data"])
+    assert "One scale for all layers" in legend.text_content()
+    assert " moves " in headline(root) and "Not measured" not in headline(root)
+
+
+def test_enter_asks_again_after_a_stop_between_the_layers(live):
+    page, root = live
+    box = root.get_by_label("Sentence", exact=True)
+    box.press("Enter")
+    assert page.evaluate("kernel.messages") == [], "all is there"
     kernel(page, status={"state": "stopped", "text": "Stopped."})
     box.press("Enter")
     assert page.evaluate("kernel.messages") == ["again"]

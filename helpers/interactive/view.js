@@ -522,6 +522,7 @@ function derive(ui) {
   ui.comparing = Boolean(settings.difference && ui.second.values);
   ui.names = ui.second.names || ["the first", "the second"];
   ui.scale = scaleOf(ui.panels, settings.own);
+  ui.partial = ui.panels.some(({ values }) => values.every(row => row.every(Number.isNaN)));
   ui.columns = ui.comparing ? aligned(ui.words, ui.second) : [];
   ui.hidden = data.how.hidden || null;
   ui.label = data.label.replace(/ \(.*\)$/, ""); // the legend has all of it
@@ -892,8 +893,8 @@ function drawLegend(ui, lines) {
   const stops = (change ? ui.changes : ui.colours).filter((_, i) => i % 15 === 0);
   const what = label ? `${label[0].toUpperCase()}${label.slice(1)}` : "Influence: how far the "
     + "row’s word moves when the column’s is pushed a little, squared and summed over the "
-    + "numbers of the push; no unit. One scale for all layers. Sensitivity: what is loud need not "
-    + "carry news";
+    + `numbers of the push; no unit. One scale for ${ui.partial ? "the layers measured so far"
+      : "all layers"}. Sensitivity: what is loud need not carry news`;
   const clipped = change && ui.spread.beyond ? ` ${ui.spread.beyond} of ${ui.spread.of} lie beyond `
     + "the ends and have their colours." : "";
   const text = change ? `${ui.names[1]} relative to ${ui.names[0]}; a scale for each layer.${
@@ -1209,7 +1210,8 @@ function listenToInput(ui) {
   input.addEventListener("keydown", event => {
     if (event.key !== "Enter" || event.target.tagName === "SUMMARY") return;
     read(event);
-    if (isStale(ui.data, model.get("settings"))) model.send({ wanted: "again" });
+    if (isStale(ui.data, model.get("settings")) || model.get("status").state === "stopped")
+      model.send({ wanted: "again" });
   });
   return () => input.querySelectorAll("[data-field]").forEach(node => {
     const value = String(model.get("settings")[node.dataset.field]);
