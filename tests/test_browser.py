@@ -274,11 +274,11 @@ def test_the_cell_runs_again_five_times_and_leaves_nothing(page, root):
     wait_for(page, "len([t for t in threading.enumerate() if '_work' in t.name]) <= 1")
     made = "[e for _, _, e in __import__('sys').modules['helpers.interactive._explorer'].MADE]"
     assert ask(page, f"len({made})") == "1" and ask(page, f"{made}[0] is seen") == "True"
-    every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_kept')]"
+    every = "[e for e in __import__('gc').get_objects() if type(e).__name__ == 'Explorer' and hasattr(e, '_measured')]"
     assert (
         ask(
             page,
-            f"[bool(e._kept.cache_info().currsize or e._model) for e in {every} if e is not seen].count(True)",
+            f"[bool(e._measured.known.cache_info().currsize or e._measured.model) for e in {every} if e is not seen].count(True)",
         )
         == "0"
     )

@@ -26,7 +26,9 @@ from helpers import (
     save_page,
     upstream_influence,
 )
-from helpers.interactive._explorer import KEPT, MADE, NUMBERS, WIDGET, KeptStack
+from helpers.interactive import KeptStack, _measured
+from helpers.interactive._explorer import MADE, NUMBERS, WIDGET
+from helpers.interactive._measured import KEPT
 
 module = __import__("sys").modules[
     "helpers.interactive._explorer"
@@ -64,13 +66,13 @@ def shape(seen):
 def assert_up_to_date(seen):
     """What is on screen was measured with the settings as they are."""
     assert seen.status["state"] == "ready", seen.status
-    sentence = encode(seen._tokenizer, seen.settings["text"])
+    sentence = encode(seen._measured.tokenizer, seen.settings["text"])
     assert seen.data["tokens"] == sentence.tokens
     method = seen.settings["method"]
     options = {"exact": (), "jvp": ("samples",), "noise": ("samples", "sigma")}[method]
     options = {name: seen.settings[name] for name in options}
     expected = layer_influence(
-        seen._model, sentence, method=method, progress=quiet, **options
+        seen._measured.model, sentence, method=method, progress=quiet, **options
     ).values
     assert np.allclose(decoded(seen.data["values"], shape(seen)), expected, rtol=1e-5)
     layer = seen.selected[0]
@@ -109,7 +111,9 @@ def test_what_is_set_is_shown(seen, changes):
 def test_paths_and_heads_are_those_of_the_selected_layer(seen):
     seen.selected = (0, 1, 2)
     assert seen.wait(20)
-    jacobian = layer_stack(seen._model, encode(seen._tokenizer, "Hello world!")).jacobian(0)
+    jacobian = layer_stack(
+        seen._measured.model, encode(seen._measured.tokenizer, "Hello world!")
+    ).jacobian(0)
     found = seen.why["layers"]["0"]
     assert np.array_equal(decoded(found["paths"]["key"], shape(seen)[1:]), jacobian.paths()["key"])
     assert np.array_equal(decoded(found["heads"], (2, *shape(seen)[1:])), jacobian.heads())
@@ -121,14 +125,16 @@ def test_through_all_layers_is_exact_for_the_selected_word_and_sampled_beside(se
     seen.selected = ("all", 3, 2)
     assert seen.wait(60)
     values, errors = (decoded(seen.through[name], shape(seen)[1:]) for name in ("values", "stderr"))
-    sentence = encode(seen._tokenizer, "Hello world!")
+    sentence = encode(seen._measured.tokenizer, "Hello world!")
     exact = (
-        downstream_influence(seen._model, sentence, method="exact", progress=quiet)
+        downstream_influence(seen._measured.model, sentence, method="exact", progress=quiet)
         .values[-1]
         .numpy()
     )
     again = (
-        upstream_influence(seen._model, sentence, method="exact", progress=quiet).values[0].numpy()
+        upstream_influence(seen._measured.model, sentence, method="exact", progress=quiet)
+        .values[0]
+        .numpy()
     )
     assert np.allclose(exact, again, rtol=1e-4)
     line = (slice(None), 2) if direction == "sends" else (3, slice(None))
@@ -171,7 +177,7 @@ def test_a_failure_inside_is_shown_with_its_trace(seen, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("<b>boom</b>")
 
-    monkeypatch.setattr(module, "layer_influence", fail)
+    monkeypatch.setattr(_measured, "layer_influence", fail)
     fail.__name__ = "fail"
     turn(seen, text="Another one.")
     assert seen.status["text"] == "RuntimeError" and "<b>boom</b>" in seen.status["trace"]
@@ -271,12 +277,14 @@ class Slow:
 
 @pytest.fixture
 def slow(monkeypatch):
-    slow = Slow(module.layer_influence)
-    monkeypatch.setattr(module, "layer_influence", slow)
+    slow = Slow(_measured.layer_influence)
+    monkeypatch.setattr(_measured, "layer_influence", slow)
     return slow
 
 
 def test_one_measures_at_a_time_and_the_newest_input_wins(seen, slow):
+    shown = []
+    seen.observe(lambda change: shown.append(change.new["title"]), "data")
     seen.settings = seen.settings | {"text": "one"}
     assert slow.entered.wait(20)
     threads = [
@@ -293,8 +301,11 @@ def test_one_measures_at_a_time_and_the_newest_input_wins(seen, slow):
     assert seen.status["state"] == "busy" and "Computing" in seen.status["text"]
     slow.release.set()
     assert seen.wait(20)
-    assert slow.most == 1 and slow.texts == ["one", "four"], "what was in between is never measured"
-    assert slow.finished == ["four"], "what is superseded is given up"
+    assert slow.most == 1 and slow.texts == ["one", "four", "four"], (
+        "what was in between is never measured, the others layer by layer"
+    )
+    assert slow.finished == slow.texts, "what is superseded is given up after the layer at hand"
+    assert shown == ["four", "four"], "and is never shown"
     assert_up_to_date(seen)
 
 
@@ -310,30 +321,63 @@ def test_stop_ends_a_measurement_and_says_so(seen, slow):
     assert_up_to_date(seen)
 
 
+def test_the_shown_layer_comes_first_and_the_others_are_unknown_until_then(seen, monkeypatch):
+    original, entered, release = _measured.layer_influence, threading.Event(), threading.Event()
+
+    def held(model, stack, *, layers, progress, **options):
+        def waiting(steps, desc):
+            for step in progress(steps, desc):
+                if layers == [0]:
+                    entered.set()
+                    assert release.wait(20)
+                yield step
+
+        return original(model, stack, layers=layers, progress=waiting, **options)
+
+    monkeypatch.setattr(_measured, "layer_influence", held)
+    seen.settings = seen.settings | {"text": "A new one.", "second": "A new two."}
+    assert entered.wait(20)
+    values = decoded(seen.data["values"], shape(seen))
+    sentence = encode(seen._measured.tokenizer, "A new one.")
+    expected = original(seen._measured.model, sentence, layers=[1], progress=quiet).values[0]
+    assert np.allclose(values[1], expected) and np.isnan(values[0]).all()
+    other = decoded(seen.second["values"], shape(seen))
+    assert np.isfinite(other[1]).all() and np.isnan(other[0]).all()
+    assert list(seen.why["layers"]) == ["1"], "paths and heads of the shown layer come next"
+    assert seen.status["state"] == "more" and "the other layers" in seen.status["text"]
+    seen._handle_custom_msg({"wanted": "stop"}, [])
+    release.set()
+    assert seen.wait(20) and seen.status == {"state": "stopped", "text": "Stopped."}
+    assert np.isnan(decoded(seen.data["values"], shape(seen))[0]).all()
+    seen._handle_custom_msg({"wanted": "again"}, [])
+    assert seen.wait(20)
+    assert_up_to_date(seen)
+
+
 def test_what_was_measured_is_not_measured_again(seen, slow):
     slow.release.set()
     for text in ("one", "two", "one", "two"):
         turn(seen, text=text)
-    assert slow.texts == ["one", "two"]
+    assert slow.texts == ["one", "one", "two", "two"], "each of two layers once"
     assert_up_to_date(seen)
 
 
 def test_switches_ask_for_no_numbers(seen, slow):
     slow.release.set()
-    asked = seen._asked
+    asked = seen._worker.asked
     turn(seen, own=True, drawing="lines", log=False)
-    assert seen._asked == asked and not slow.texts
+    assert seen._worker.asked == asked and not slow.texts
 
 
 def test_what_is_kept_is_bounded(seen):
-    assert seen._kept.cache_info().maxsize == KEPT
+    assert seen._measured.known.cache_info().maxsize == KEPT
 
 
 def test_no_thread_outlives_its_explorer(seen):
     turn(seen, text="A new one.")
     seen.close()
-    seen._worker.join(10)
-    assert not seen._worker.is_alive()
+    seen._worker.thread.join(10)
+    assert not seen._worker.thread.is_alive()
     seen.settings = seen.settings | {"text": "A late message."}
 
 
@@ -346,18 +390,20 @@ def test_running_the_cell_again_closes_its_explorer(model, minilm, monkeypatch):
 
     monkeypatch.setattr(module, "get_ipython", Shell)
     one, two = (explorer(model, minilm[1], text="Hello.") for _ in range(2))
-    assert not one._closed and one._kept.cache_info().currsize, "two in one cell live side by side"
+    assert not one._worker.closed and one._measured.known.cache_info().currsize, (
+        "two in one cell live side by side"
+    )
     parent = {"metadata": {"cellId": "b"}, "header": {"msg_id": "2"}}
     other = explorer(model, minilm[1], text="Hello.")
     parent = {"metadata": {"cellId": "a"}, "header": {"msg_id": "3"}}
     again = explorer(model, minilm[1], text="Hello.")
     assert (
-        one._closed
-        and two._closed
-        and not one._kept.cache_info().currsize
-        and not two._kept.cache_info().currsize
+        one._worker.closed
+        and two._worker.closed
+        and not one._measured.known.cache_info().currsize
+        and not two._measured.known.cache_info().currsize
     )
-    assert not other._closed and not again._closed
+    assert not other._worker.closed and not again._worker.closed
     assert [made for _, _, made in MADE if made in (one, two, other, again)] == [other, again]
 
 
@@ -410,11 +456,11 @@ def test_hooks_of_other_cells_and_its_own_do_not_meet(seen, model):
         edit(model, {"encoder.layer.0": lambda h: h * 0}),
         record(model, "encoder.layer.*") as trace,
     ):
-        model(**encode(seen._tokenizer, "Something else.").inputs)
+        model(**encode(seen._measured.tokenizer, "Something else.").inputs)
         turn(seen, text="Another one.")
     assert all(len(fired) == 1 for fired in trace.firings.values())
     assert_up_to_date(seen)
-    copied = dict(seen._model.named_parameters())
+    copied = dict(seen._measured.model.named_parameters())
     assert all(copied[name] is parameter for name, parameter in model.named_parameters())
 
 
@@ -434,7 +480,9 @@ def test_a_layer_without_a_closed_form_is_measured_by_noise_and_tells_no_paths(s
         raise ValueError("no closed form")
 
     monkeypatch.setattr(
-        type(layer_stack(seen._model, encode(seen._tokenizer, "a"))), "jacobian", refuse
+        type(layer_stack(seen._measured.model, encode(seen._measured.tokenizer, "a"))),
+        "jacobian",
+        refuse,
     )
     turn(seen, text="Another one.")
     assert seen.status == {"state": "ready"} and seen.why["layers"]["1"] == {
@@ -459,8 +507,8 @@ def test_a_layer_is_differentiated_once_for_norms_paths_and_heads(model, minilm,
 
 
 def test_what_is_kept_of_a_large_model_is_the_layer_that_is_shown(model, minilm, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_BYTES", 0)
-    stack = KeptStack.of(model, encode(minilm[1], "Hello world!"), shown=1)
-    first = [stack.jacobian(number) for number in (0, 1)]
-    again = [stack.jacobian(number) for number in (0, 1)]
-    assert first[0] is not again[0] and first[1] is again[1]
+    monkeypatch.setattr(_measured, "KEPT_BYTES", 0)
+    stack = KeptStack.of(model, encode(minilm[1], "Hello world!"))
+    first = [stack.jacobian(number) for number in (1, 0)]
+    again = [stack.jacobian(number) for number in (1, 0)]
+    assert first[0] is again[0] and first[1] is not again[1], "the first that was asked for"

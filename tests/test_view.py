@@ -21,7 +21,7 @@ from helpers import (
     save_page,
     view,
 )
-from helpers.interactive._view import align
+from helpers.interactive import align
 
 RNG = np.random.default_rng(0)
 

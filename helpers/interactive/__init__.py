@@ -3,5 +3,7 @@
 view.js draws both, in plain JavaScript; view.css is its style, page.html the page of a saved view.
 """
 
-from ._explorer import Explorer, KeptStack, explorer
-from ._view import View, align, save_page, view
+from ._explorer import Explorer, explorer
+from ._measured import KeptStack
+from ._numbers import align
+from ._view import View, save_page, view

@@ -1,0 +1,113 @@
+"""What the explorer measures, on a copy of the model, and what it keeps of that."""
+
+import copy
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..exact.influence import layer_influence
+from ..exact.jacobian import LayerJacobian
+from ..exact.layers import LayerStack, layer_stack
+from ..result import Influence
+from ..words import Sentence, encode
+from ._numbers import check_length, reason
+
+KEPT = 64  # sentences, of half a megabyte at most
+KEPT_BYTES = 2**28  # of Jacobians, for the paths and heads of whatever layer is asked for next
+
+
+@dataclass(frozen=True, repr=False)
+class KeptStack(LayerStack):
+    """Keeps its Jacobians, whose D_j serve norms, paths and heads: the first, and what fits."""
+
+    kept: dict[int, LayerJacobian] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module, sentence) -> "KeptStack":
+        return cls(**vars(layer_stack(model, sentence)))
+
+    def jacobian(self, layer: int) -> LayerJacobian:  # type: ignore[override]
+        if layer in self.kept:
+            return self.kept[layer]
+        seq, hidden = self.states[layer].shape
+        formed = 2 * seq * hidden**2 * self.states[layer].element_size()  # D_j and D_j W_O
+        found = super().jacobian(layer)
+        if not self.kept or (len(self.kept) + 1) * formed <= KEPT_BYTES:
+            self.kept[layer] = found
+        return found
+
+
+class Measurements:
+    """One at a time, for a page may be saved while another sentence is measured.
+
+    The model is a copy that shares the weights, so that its hooks and those of other cells do not
+    meet. `progress(told, part, parts, steps, desc)` goes through the steps of an experiment.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer, progress: Callable[..., Iterable]):
+        weights = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self.model: Any = copy.deepcopy(model, weights)
+        self.tokenizer = tokenizer
+        self.progress = progress
+        self.lock = threading.RLock()
+        self.stack = lru_cache(1)(lambda text: KeptStack.of(self.model, self.sentence(text)))
+        self.second = lru_cache(1)(lambda text: layer_stack(self.model, self.sentence(text)))
+        self.known = lru_cache(KEPT)(self._nothing)
+        self.whole = lru_cache(KEPT)(self._whole)
+        self.reason = lru_cache(KEPT)(self._reason)
+
+    def clear(self) -> None:
+        self.model = None  # what a notebook's history still holds shall be small
+        for cache in (self.stack, self.second, self.known, self.whole, self.reason):
+            cache.cache_clear()
+
+    def sentence(self, text: str) -> Sentence:
+        if not self.tokenizer.tokenize(text):
+            raise ValueError("Type at least one word.")
+        sentence = encode(self.tokenizer, text)
+        check_length(sentence.tokens)
+        return sentence
+
+    def layers(
+        self, text: str, wanted: Iterable[int], told: str, *, second: bool = False, **options: Any
+    ) -> Influence:
+        """All that is known of the layers, these among them, and NaN in the others."""
+        stack: Any = self.second(text) if second else self.stack(text)
+        known = self.known(text, **options)
+        missing = [layer for layer in wanted if layer not in known]
+        groups = [[layer] for layer in missing]
+        if missing and options["method"] == "noise":
+            groups = [list(range(len(stack.layers)))]  # in one pass of the model
+        for number, group in enumerate(groups):
+            progress = partial(self.progress, told, number, len(groups))
+            found = layer_influence(self.model, stack, layers=group, progress=progress, **options)
+            known.update(dict.fromkeys(group, found))
+        seq = len(stack.tokens)
+        values, stderr = torch.full((2, len(stack.layers), seq, seq), torch.nan)
+        for layer, found in known.items():
+            row = found.sites.index(stack.names[layer])
+            values[layer] = found.values[row]
+            if found.stderr is not None:
+                stderr[layer] = found.stderr[row]
+        errors = None if found.stderr is None else stderr
+        return replace(found, values=values, stderr=errors, sites=stack.names)
+
+    def _nothing(self, text: str, **options: Any) -> dict[int, Influence]:
+        return {}
+
+    def _whole(self, experiment: Callable, text: str, told: str, **options: Any) -> Influence:
+        progress = partial(self.progress, told, 0, 1)
+        return experiment(self.model, self.sentence(text), progress=progress, **options)
+
+    def _reason(self, text: str, layer: int) -> dict[str, Any]:
+        try:
+            with self.lock:
+                jacobian = self.stack(text).jacobian(layer)
+                return reason(jacobian.paths(), jacobian.heads(), len(jacobian.a[0]))
+        except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
+            return reason(None, None, 0)
