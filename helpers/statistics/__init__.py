@@ -1,14 +1,17 @@
 """Statistics of an influence over many annotated sentences. Read the modules in this order:
 
-sentences       a sentence with its words, names, phrases and kinds of tokens
+marked          a sentence with its words, names, phrases and kinds of words
 corpora         the files that such sentences are read from
-findings        numbers of one map (locality, reach, spans), and intervals over sentences
-results_file    the table that keeps them, one row for each sentence, layer and kind
+measures        numbers of one sentence (locality, reach, spans): a new statistic goes here
+tables          them for each kind of word over many sentences, with intervals, and the results file
 association     which pairs of words a head links, against the same words paired otherwise
+
+Notebook 08 goes through them: `read_sentences`, one of the `by_...` or `in_names`, `results`,
+`replace_results`.
 """
 
 from .association import advantage, associations, list_influence
 from .corpora import read_sentences
-from .findings import interval, locality, mean_distance, outflow, reach, span_influence
-from .results_file import by_distance, by_kind, in_names, replace_results, results
-from .sentences import MarkedSentence, mark_sentence, shuffled
+from .marked import MarkedSentence, mark_sentence, shuffled
+from .measures import locality, mean_distance, outflow, reach, span_influence
+from .tables import by_distance, by_kind, in_names, interval, replace_results, results

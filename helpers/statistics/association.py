@@ -8,7 +8,7 @@ import pandas as pd
 from ..exact import layer_stack
 from ..values import numbers
 from ..words import encode
-from .findings import interval
+from .tables import interval
 
 
 def advantage(grid) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import regex
 from conllu.exceptions import ParseException
 
 from ..text import UNSPACED, Place
-from .sentences import FUNCTION, Annotation, MarkedSentence, annotated, mark_sentence
+from .marked import FUNCTION, Annotation, MarkedSentence, annotated, mark_sentence, places_of
 
 NAMES = {"PER": "person", "LOC": "place", "ORG": "organisation", "": "name"}
 TAG = re.compile(r"O|[BI]|[BIESLUMW][-_][^\s|,;]+")  # of IOB1, IOB2, BIOES, BILOU and BMES
@@ -63,8 +63,7 @@ def read_sentences(
         try:
             read.append(form(block, tokenizer))
         except ValueError as error:
-            place = f"line {block.line}, sent_id {block.about.get('sent_id')}"
-            faults.append(f"{path.name}, {place.removesuffix(', sent_id None')}: {error}")
+            faults.append(f"{path.name}, {block.place}: {error}")
             if not skip:
                 raise ValueError(faults[0]) from error
     if faults:
@@ -90,6 +89,14 @@ class _Block:
     rows: list[list[str]] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
     tagged: Callable[[], tuple[list[str], list[str]]] | None = None  # from another file
+
+    @property
+    def name(self) -> str:
+        return self.about.get("sent_id", "")
+
+    @property
+    def place(self) -> str:
+        return f"line {self.line}" + (f", sent_id {self.name}" if self.name else "")
 
 
 def _opened(path: Path) -> tuple[Callable[[_Block, Any], MarkedSentence], list[_Block]]:
@@ -144,21 +151,18 @@ def _give_names(form, blocks: list[_Block], columns, others: list[_Block]) -> No
     if form is not _universal or not isinstance(columns, _Columns):
         raise ValueError("expected names= of a CoNLL-U file in a file of columns with tags")
     if len(blocks) != len(others):
-        found = f"{len(others)} in {columns.file} for {len(blocks)}"
-        raise ValueError(
-            f"expected names of the same sentences, by sent_id or in order, got {found}"
-        )
-    ids = [block.about.get("sent_id") for block in blocks]
-    by_id = {block.about.get("sent_id"): block for block in others}
-    if len(by_id) == len(others) and by_id.keys() == set(ids):
-        others = [by_id[name] for name in ids]
+        expected = "expected names of the same sentences, by sent_id or in order"
+        raise ValueError(f"{expected}, got {len(others)} in {columns.file} for {len(blocks)}")
+    by_name = {block.name: block for block in others}
+    if len(by_name) == len(others) and by_name.keys() == {block.name for block in blocks}:
+        others = [by_name[block.name] for block in blocks]
     for block, other in zip(blocks, others, strict=True):
         block.tagged = partial(columns.tagged, other)
 
 
 def _marked(block: _Block, tokenizer) -> MarkedSentence:
     """A line, with names as [words|type]."""
-    ((line,),) = block.rows
+    line = block.rows[0][0]
     if not re.search(r"[^\W_]", line):
         raise ValueError(f"expected a sentence, or columns with tags of names, got {line!r}")
     return mark_sentence(line, tokenizer, block.about["register"])
@@ -174,13 +178,13 @@ class _Columns:
         self.word = int(self.width > 2 and _most(cell.isdigit() for cell in columns[0]))
         named, empty = [], []  # the columns of tags that have names, and those that have none
         for number in range(self.word + 1, self.width):
-            types = {cell[2:] for cell in columns[number] if cell != "O"}
-            if not _most(map(TAG.fullmatch, columns[number])):
-                continue
-            elif not types:
-                empty.append(number)
-            elif types.difference(CHUNKS.split()):
-                named.append(number)
+            tags = columns[number]
+            types = {tag[2:] for tag in tags if tag != "O"}
+            if _most(map(TAG.fullmatch, tags)):
+                if not types:
+                    empty.append(number)
+                elif types.difference(CHUNKS.split()):
+                    named.append(number)
         if len(named) > 1 or not named + empty:
             raise ValueError(
                 "expected sentences, CoNLL-U (ten columns with tabs between), or columns of which "
@@ -193,9 +197,11 @@ class _Columns:
 
     def tagged(self, block: _Block) -> tuple[list[str], list[str]]:
         """Words and tags."""
-        if odd := [row for row in block.rows if not self.is_row(row)]:
-            expected = f"{self.width} columns, number {self.tag + 1} with tags of names (O, B-PER)"
-            raise ValueError(f"expected {expected}, got {odd[0]} in {self.file}")
+        for row in block.rows:
+            if not self.is_row(row):
+                number = f"number {self.tag + 1} with tags of names (O, B-PER)"
+                got = f"got {row} in {self.file}"
+                raise ValueError(f"expected {self.width} columns, {number}, {got}")
         if self.word:
             _check_numbers([row[0] for row in block.rows])
         return [row[self.word] for row in block.rows], [row[self.tag] for row in block.rows]
@@ -203,40 +209,47 @@ class _Columns:
     def __call__(self, block: _Block, tokenizer) -> MarkedSentence:
         words, tags = self.tagged(block)
         text = block.about.get("text") or GAP.sub("", " ".join(words))
-        places = _align(text, words)
-        return annotated(text, _names(tags, places), None, "", tokenizer, places)
+        places = places_of(words, text)
+        known = [(*place, "_") for place in places]
+        return annotated(text, _names(tags, places), "", tokenizer, known)
 
 
 def _universal(block: _Block, tokenizer) -> MarkedSentence:
     """CoNLL-U, maybe with words and tags from another file."""
-    if odd := [row for row in block.rows if len(row) != 10]:
-        raise ValueError(f"expected CoNLL-U, ten columns with tabs between, got {odd[0]}")
-    try:
-        (sentence,) = conllu.parse("\n".join(map("\t".join, block.rows)))
-    except ParseException as error:
-        raise ValueError(f"expected CoNLL-U, ten columns with tabs between: {error}") from error
-    words = sentence.filter(id=lambda number: not isinstance(number, tuple))
+    tokens = _tokens(block)
+    words = [token for token in tokens if not isinstance(token["id"], tuple)]
     _check_numbers([str(word["id"]) for word in words])
     if unknown := {word["upos"] for word in words}.difference(UNIVERSAL.split()):
         raise ValueError(f"expected universal parts of speech or _, got {unknown}")
     if all(word["form"] == "_" for word in words):
         raise ValueError("expected words, got _ in place of each; some corpora keep them apart")
-    text, places = _placed(sentence, block.about.get("text", ""))
-    pos = [(*place, word["upos"]) for place, word in zip(places, words, strict=True)]
-    known = [part for part in pos if part[2] != "_"]
+    text = block.about.get("text", "")
+    text, places = _placed(tokens, text)
+    known = [(*place, word["upos"]) for place, word in zip(places, words, strict=True)]
     names: list[Annotation] = []
     if block.tagged:
         forms, tags = block.tagged()
         same = forms == [word["form"] for word in words]
-        names = _names(tags, places if same else _align(text, forms))
-    return annotated(text, names, known or None, "", tokenizer, places)
+        names = _names(tags, places if same else places_of(forms, text))
+    return annotated(text, names, "", tokenizer, known)
 
 
-def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
+def _tokens(block: _Block) -> conllu.TokenList:
+    expected = "expected CoNLL-U, ten columns with tabs between"
+    for row in block.rows:
+        if len(row) != 10:
+            raise ValueError(f"{expected}, got {row}")
+    try:
+        return conllu.parse("\n".join(map("\t".join, block.rows)))[0]
+    except ParseException as error:
+        raise ValueError(f"{expected}: {error}") from error
+
+
+def _placed(tokens: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
     """The text and where its words are: their letters or, as in "du", what they are written in."""
     written: list[tuple[conllu.Token, list[str]]] = []  # and the words in it
     last = -1
-    for token in sentence:
+    for token in tokens:
         match token["id"]:
             case (_, "-", last):
                 written.append((token, []))
@@ -249,7 +262,7 @@ def _placed(sentence: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
             apart = (token.get("misc") or {}).get("SpaceAfter") != "No"
             text += token["form"] + " " * apart
         text = GAP.sub("", text.strip())
-    stretches = _align(text, [token["form"] for token, _ in written])
+    stretches = places_of([token["form"] for token, _ in written], text)
     places = []
     for (_, words), (start, end) in zip(written, stretches, strict=True):
         free = start
@@ -282,18 +295,3 @@ def _names(tags: list[str], places: list[Place]) -> list[Annotation]:
             names.append((start, end, kind))
         open_type = kind if letter in "BIM" else None
     return names
-
-
-def _align(text: str, words: list[str]) -> list[Place]:
-    """First character and the one after the last of each word; together they are the whole text."""
-    places, rest = [], text
-    for word in words:
-        start = len(text) - len(rest.lstrip())
-        if not text.startswith(word, start):
-            missing = f"{word!r} is not in {rest!r}"
-            raise ValueError(f"expected the words of a sentence in its text, {missing}")
-        places.append((start, start + len(word)))
-        rest = text[start + len(word) :]
-    if rest.strip():
-        raise ValueError(f"expected all of the text in the words of a sentence, {rest!r} is not")
-    return places

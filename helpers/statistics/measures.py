@@ -1,14 +1,14 @@
-"""Statistics over sentences, each with a bootstrap interval.
+"""Numbers of one sentence: locality, reach by kind of word, influence within names.
 
-Locality, reach by kind of word, influence within names. All of them take one sentence's
-[..., target, source] influence between *words* and are 1 where nothing is special.
+A new statistic goes here. All of them take the [..., target, source] influence between the *words*
+of one sentence and are 1 where nothing is special. tables.py asks them of many sentences.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..values import all_pairs, numbers, whole
+from ..values import all_pairs, whole
 
 
 def locality(matrix: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -109,47 +109,6 @@ def span_influence(
     return _compare(matrix, inside & pairs, outside)
 
 
-def interval(
-    values, over=None, *, confidence: float = 0.95, comparisons: int = 1, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over sentences, the first axis, with its percentile bootstrap interval (Efron 1979).
-
-    NaNs are left out. With `over`, of the same shape, the mean of `values` over the mean of `over`,
-    resampled together. `comparisons` is how many intervals are read together: each is widened so
-    that all of them cover at `confidence` (Bonferroni). Returns (mean, low, high), each of the
-    shape of one sentence's value; low and high are NaN where so few sentences have a value that a
-    resample may have none. Raises `ValueError` for fewer than two sentences, for shapes that differ
-    and for a confidence that is not between 0 and 1.
-
-    >>> mean, low, high = interval(np.arange(10.0))
-    >>> bool(low < mean < high), float(mean)
-    (True, 4.5)
-    """
-    values = numbers(values)
-    if values.ndim == 0 or len(values) < 2:
-        got = len(values) if values.ndim else "one number"
-        raise ValueError(f"expected values of at least 2 sentences to resample, got {got}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
-    count = len(values)
-    resamples = 2000 if comparisons == 1 else 10_000  # a wider interval rests on rarer ones
-    drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    times = np.apply_along_axis(np.bincount, 1, drawn, minlength=count)  # [resample, sentence]
-    times = np.concatenate([np.ones((1, count)), times])  # first all sentences, each once
-    means = _mean_over(times, values)
-    if over is not None:
-        over = numbers(over)
-        if values.shape != over.shape:
-            raise ValueError(
-                f"expected over of the same shape as values, {list(values.shape)}, got "
-                f"{list(over.shape)}"
-            )
-        means = means / _mean_over(times, over)
-    tail = (1 - confidence) / comparisons / 2
-    low, high = np.quantile(means[1:], [tail, 1 - tail], axis=0)
-    return means[0], low, high
-
-
 def _order(matrix: np.ndarray) -> np.ndarray:
     """[target, source]: how many words the target comes after the source."""
     positions = np.arange(matrix.shape[-1])
@@ -173,24 +132,11 @@ def _compare(
     A pair for which there is none at its distance does not count.
     """
     gap = np.abs(_order(matrix))
+    far = [_mean(matrix, those & (gap == distance)) for distance in range(len(gap))]
+    matched = np.stack(far, -1)[..., gap]  # in place of each pair, those at its distance
+    counted = these & np.isin(gap, gap[those])
     scale = _mean(matrix, gap > 0)
-    found, matched, weights = [], [], []
-    for distance in np.unique(gap[these]):
-        here, there = these & (gap == distance), those & (gap == distance)
-        if there.any():
-            found.append(_mean(matrix, here) / scale)
-            matched.append(_mean(matrix, there) / scale)
-            weights.append(here.sum())
-    if not weights:
-        return scale * np.nan, scale * np.nan
-    return np.average(found, 0, weights), np.average(matched, 0, weights)
-
-
-def _mean_over(times: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of sentences drawn `times` [resample, sentence], as [resample, ...], without NaNs."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, as we want it
-        return np.tensordot(times, np.where(known, values, 0), 1) / np.tensordot(times, known, 1)
+    return _mean(matrix, counted) / scale, _mean(matched, counted) / scale
 
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:

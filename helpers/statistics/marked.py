@@ -1,26 +1,30 @@
-"""A sentence seen as words, with its names and parts of speech, and what kinds of words it has."""
+"""One sentence seen as words, with its names, parts of speech and kinds of words.
+
+Statistics of it are in measures.py; the files that sentences come from are read by corpora.py.
+"""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import regex
 
 from ..text import UNSPACED, Place, words_of
 from ..values import all_pairs
 from ..words import Sentence, encode
 
-SPAN = re.compile(r"\[([^|\]]+)\|([\w-]+)\]")
-ESCAPED = {r"\[": "\ue000", r"\]": "\ue001"}  # brackets of the text, while names are looked for
-PLAIN = str.maketrans("\ue000\ue001", "[]")
-COMMA = set(",，、،﹐､")
-STOP = set(".。．｡।۔")
-QUOTATION = {*'"“”„«»‹›「」『』＂', "``", "''"}
+NAME = re.compile(r"\[([^|\]]+)\|([\w-]+)\]")
+OPEN, CLOSE = "\ue000", "\ue001"  # brackets of the text, while names are looked for
+QUOTATION = [*'"“”„«»‹›「」『』＂', "``", "''"]
+MARKS = dict.fromkeys(",，、،﹐､", "comma") | dict.fromkeys(QUOTATION, "quotation mark")
+MARKS |= dict.fromkeys(".。．｡।۔", "full stop inside")
+KINDS = ["content word", "function word", "comma", "full stop inside", "full stop at the end"]
+KINDS += ["quotation mark", "other mark", "[CLS]", "[SEP]"]
 # Universal Dependencies calls these parts of speech closed (and numerals, which have content)
-CLOSED = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
-FUNCTION = set(
-    """
+CLOSED = ["ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"]
+FUNCTION = """
     a an the this that these those of to in on at by for from with into over under about between
     through during before after until since than as and or nor but if so yet because although
     though when where who whom whose which what whether while is are was were be been being am
@@ -29,7 +33,6 @@ FUNCTION = set(
     theirs myself yourself himself herself itself ourselves themselves there up out off s t d ll
     re ve m
     """.split()  # noqa: SIM905
-)
 Annotation = tuple[int, int, str]  # first character, the one after the last, what it is
 
 
@@ -85,48 +88,41 @@ class MarkedSentence:
         """Masks of bool, from "all words" to "[SEP]", that fit `matrix(..., special=special)`.
 
         Function words are the closed classes of Universal Dependencies or, without `pos`, words of
-        an English list; in another script there are no content and function words then. What the
-        tokenizer puts first and last is called "[CLS]" and "[SEP]", whatever the model calls it,
-        and is not there for a tokenizer that adds nothing.
+        an English list; in another script no word is known as content or function word then. What
+        the tokenizer puts first and last is called "[CLS]" and "[SEP]", whatever the model calls
+        it; a tokenizer may add nothing.
         """
-        mark = self.punctuation
-        comma, stop, quotation = (_among(self.words, signs) for signs in (COMMA, STOP, QUOTATION))
-        last = max(np.flatnonzero(~mark), default=-1)  # no letter or digit comes after it
-        final = np.arange(len(mark)) > last
-        function = ~mark & _among([word.lower() for word in self.words], FUNCTION)
+        written = ~self.punctuation
         if self.pos:
-            function = ~mark & _among(self.pos, CLOSED)
-        masks = {
-            "all words": np.ones(len(mark), dtype=bool),
-            "content word": ~mark & ~function,
-            "function word": function,
-            "comma": comma,
-            "full stop inside": stop & ~final,
-            "full stop at the end": stop & final,
-            "quotation mark": quotation,
-            "other mark": mark & ~comma & ~stop & ~quotation,
-        }
+            function = np.isin(self.pos, CLOSED)
+        else:
+            function = np.isin([word.lower() for word in self.words], FUNCTION)
         letters = [letter for letter in "".join(self.words) if letter.isalpha()]
-        if letters and not self.pos and not any(map(str.isascii, letters)):
-            del masks["content word"], masks["function word"]
+        is_told = self.pos or not letters or any(map(str.isascii, letters))
+        found = np.array([MARKS.get(word, "other mark") for word in self.words], dtype=object)
+        found[written] = np.where(function, "function word", "content word")[written]
+        if not is_told:
+            found[written] = "a word"
+        end = max(np.flatnonzero(written), default=-1)  # no letter or digit comes after it
+        final = np.arange(len(found)) > end
+        found[final & (found == "full stop inside")] = "full stop at the end"
         if special:
-            before, after = (int(bool(tokens)) for tokens in self.added)
-            masks = {kind: np.pad(mask, (before, after)) for kind, mask in masks.items()}
-            place = np.arange(before + len(mark) + after)
-            ends = {"[CLS]": place < before, "[SEP]": place >= before + len(mark)}
-            masks |= {kind: mask for kind, mask in ends.items() if mask.any()}
-        return masks
+            before, after = self.added
+            found = np.array([*["[CLS]"] * bool(before), *found, *["[SEP]"] * bool(after)])
+        masks = {"all words": ~np.isin(found, ["[CLS]", "[SEP]"])}
+        return masks | {kind: found == kind for kind in KINDS}
 
     def phrases(self, *, nouns: bool = False) -> list[list[int]]:
         """Word numbers of each run of two or more content words outside names: their control.
 
         With `nouns` of common nouns alone, as in "bus stop"; none where `pos` does not tell.
         """
-        free = self.kinds(special=False).get("content word", np.zeros(len(self.words), dtype=bool))
+        free = self.kinds(special=False)["content word"] & ~self.named
         if nouns:
-            free &= _among(self.pos or [""] * len(free), {"NOUN"})
-        line = "".join("x" if word else " " for word in free & ~self.named)
-        return [list(range(*run.span())) for run in re.finditer("xx+", line)]
+            free &= np.array(self.pos) == "NOUN"
+        places = np.flatnonzero(free)
+        runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        return [run.tolist() for run in runs if len(run) > 1]
 
 
 def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
@@ -141,20 +137,19 @@ def mark_sentence(line: str, tokenizer, register: str = "") -> MarkedSentence:
     """
     if not isinstance(line, str):
         raise ValueError(f"expected a sentence as a str, got {type(line).__name__}")
-    hidden = line
-    for written, sign in ESCAPED.items():
-        hidden = hidden.replace(written, sign)
-    parts = SPAN.split(hidden)  # plain, words, type, plain, words, type, ..., plain
-    text, names = parts[0], []
-    for words, kind, plain in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        names.append((len(text), len(text) + len(words), kind))
-        text += words + plain
+    text = line.replace(r"\[", OPEN).replace(r"\]", CLOSE)
+    names, end = [], 0
+    while name := NAME.search(text, end):
+        start, end = name.start(), name.start() + len(name[1])
+        names.append((start, end, name[2]))
+        text = text[:start] + name[1] + text[name.end() :]
     if "[" in text or "]" in text:
         raise ValueError(
             f"expected every entity marked as [words|type], got {line!r}; a bracket of the text "
             r"itself is written \[ or \]"
         )
-    return annotated(text.translate(PLAIN), names, None, register, tokenizer)
+    text = text.replace(OPEN, "[").replace(CLOSE, "]")
+    return annotated(text, names, register, tokenizer)
 
 
 def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence:
@@ -164,59 +159,65 @@ def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence
     speech move with the words; the names stay where they were, and now hold any words.
     """
     order = np.random.default_rng(seed).permutation(len(marked.words))
-    text, places = "", []
-    for word in order:
-        start = len(text)
-        text += marked.words[word] + " "
-        places.append((start, len(text) - 1))
-    names, pos = [], None
+    words = [marked.words[number] for number in order]
+    text = " ".join(words)
+    places = places_of(words, text)
+    names = []
     for span, kind in zip(marked.spans, marked.types, strict=True):
         if span:
             names.append((places[span[0]][0], places[span[-1]][1], kind))
-    if marked.pos:
-        pos = [(*place, marked.pos[word]) for place, word in zip(places, order, strict=True)]
-    return annotated(text.strip(), names, pos, marked.register, tokenizer, places)
+    pos = marked.pos or ["_"] * len(words)
+    known = [(*place, pos[number]) for place, number in zip(places, order, strict=True)]
+    return annotated(text, names, marked.register, tokenizer, known)
+
+
+def places_of(words: list[str], text: str) -> list[Place]:
+    """Where each of the words stands in a text; together they are the whole text."""
+    places, rest = [], text
+    for word in words:
+        start = len(text) - len(rest.lstrip())
+        if not text.startswith(word, start):
+            missing = f"{word!r} is not in {rest!r}"
+            raise ValueError(f"expected the words of a sentence in its text, {missing}")
+        places.append((start, start + len(word)))
+        rest = text[start + len(word) :]
+    if rest.strip():
+        raise ValueError(f"expected all of the text in the words of a sentence, {rest!r} is not")
+    return places
 
 
 def annotated(
     text: str,
     names: Sequence[Annotation],
-    pos: Sequence[Annotation] | None,
     register: str,
     tokenizer,
-    known: Sequence[Place] = (),
+    known: Sequence[Annotation] = (),
 ) -> MarkedSentence:
-    """The sentence with what is known of its characters: their names and parts of speech.
+    """The sentence with what is known of its characters: names, and words.
 
-    `known` are places of words, which tell where words end in a script without spaces.
+    Of each word of `known` its part of speech, "_" where nobody tells. They also tell where words
+    end in a script without spaces.
     """
-    places = words_of(text)
-    for start, end in known:
+    places = set(words_of(text))
+    for start, end, _ in known:
         if regex.search(f"[{UNSPACED}]", text[start:end]):
-            places = [place for place in places if not start <= place[0] < end] + [(start, end)]
-    sentence = encode(tokenizer, text, words=sorted(set(places)))
-    tokens: dict[int, list[int]] = {}
-    for position, number in enumerate(sentence.words):
-        if number is not None:
-            tokens.setdefault(number, []).append(position)
-    stretches = [[sentence.places[token] for token in word] for word in tokens.values()]
-    first = np.array([min(stretch)[0] for stretch in stretches])
-    last = np.array([max(end for _, end in stretch) for stretch in stretches])
+            places -= {place for place in places if start <= place[0] < end}
+            places.add((start, end))
+    sentence = encode(tokenizer, text, words=sorted(places))
+    numbers = np.array(sentence.words, dtype=float)  # NaN for what the tokenizer added
+    pieces = pd.DataFrame(sentence.places, columns=["first", "last"]).groupby(numbers)
+    tokens = [positions.tolist() for positions in pieces.indices.values()]
+    first, last = pieces["first"].min().to_numpy(), pieces["last"].max().to_numpy()
 
     def between(start: int, end: int) -> list[int]:
         return np.flatnonzero((first < end) & (start < last)).tolist()
 
-    parts = None
-    if pos is not None:
-        parts = ["X"] * len(tokens)
-        for start, end, kind in reversed(pos):  # of several in one word the first one counts
-            for word in between(start, end):
-                parts[word] = kind
+    told = [word for word in known if word[2] != "_"]
+    pos = ["X"] * len(tokens)
+    for start, end, tag in reversed(told):  # of several in one word the first one counts
+        for word in between(start, end):
+            pos[word] = tag
     words = [text[start:end] for start, end in zip(first, last, strict=True)]
     spans = [between(start, end) for start, end, _ in names]
     types = [kind for _, _, kind in names]
-    return MarkedSentence(sentence, words, list(tokens.values()), spans, types, register, parts)
-
-
-def _among(words: list[str], these: set[str]) -> np.ndarray:
-    return np.array([word in these for word in words], dtype=bool)
+    return MarkedSentence(sentence, words, tokens, spans, types, register, pos if told else None)
