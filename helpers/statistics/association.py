@@ -59,14 +59,21 @@ def associations(model, tokenizer, pairs: pd.DataFrame, *, orders: int = 5) -> p
     """
     tables: list[pd.DataFrame] = []
     for relation, found in pairs.groupby("relation", sort=False):
-        first, second = found["first"].tolist(), found["second"].tolist()
-        grids = [
-            list_influence(model, tokenizer, first, second, seed=seed) for seed in range(orders)
-        ]
+        grids = []
+        for seed in range(orders):
+            first, second = found["first"], found["second"]
+            grids.append(list_influence(model, tokenizer, first, second, seed=seed))
         logs, strongest = advantage(grids)  # [order, head, pair]
-        limits = interval(logs.mean(0).T)  # mean, low, high, [head] each
-        table = pd.DataFrame(np.exp(limits).T, columns=["ratio", "low", "high"])
-        table["strongest"] = strongest.mean((0, 2))
-        table = table.assign(relation=relation, n=len(found), held_out=bool(tables))
-        tables.append(table.rename_axis("head").reset_index())
+        ratio, low, high = np.exp(interval(logs.mean(0).T))  # [head] each
+        table = {
+            "head": range(len(ratio)),
+            "ratio": ratio,
+            "low": low,
+            "high": high,
+            "strongest": strongest.mean((0, 2)),
+            "relation": relation,
+            "n": len(found),
+            "held_out": bool(tables),
+        }
+        tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)

@@ -91,12 +91,9 @@ class _Block:
     tagged: Callable[[], tuple[list[str], list[str]]] | None = None  # from another file
 
     @property
-    def name(self) -> str:
-        return self.about.get("sent_id", "")
-
-    @property
     def place(self) -> str:
-        return f"line {self.line}" + (f", sent_id {self.name}" if self.name else "")
+        name = self.about.get("sent_id")
+        return f"line {self.line}, sent_id {name}" if name else f"line {self.line}"
 
 
 def _opened(path: Path) -> tuple[Callable[[_Block, Any], MarkedSentence], list[_Block]]:
@@ -138,8 +135,9 @@ def _blocks(lines: list[str], is_row=lambda cells: False) -> list[_Block]:
 
 
 def _cells(line: str) -> list[str]:
-    cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
-    return [cell.strip() for cell in cells]
+    if "\t" in line:
+        return [cell.strip() for cell in line.split("\t")]
+    return [cell.strip() for cell in re.split(" +", line.strip(" "))]
 
 
 def _most(found: Iterable) -> bool:
@@ -153,9 +151,10 @@ def _give_names(form, blocks: list[_Block], columns, others: list[_Block]) -> No
     if len(blocks) != len(others):
         expected = "expected names of the same sentences, by sent_id or in order"
         raise ValueError(f"{expected}, got {len(others)} in {columns.file} for {len(blocks)}")
-    by_name = {block.name: block for block in others}
-    if len(by_name) == len(others) and by_name.keys() == {block.name for block in blocks}:
-        others = [by_name[block.name] for block in blocks]
+    ids = [block.about.get("sent_id") for block in blocks]
+    by_id = {block.about.get("sent_id"): block for block in others}
+    if len(by_id) == len(others) and by_id.keys() == set(ids):
+        others = [by_id[name] for name in ids]
     for block, other in zip(blocks, others, strict=True):
         block.tagged = partial(columns.tagged, other)
 
@@ -174,8 +173,10 @@ class _Columns:
     def __init__(self, rows: list[list[str]], file: str):
         self.file = file
         self.width = Counter(map(len, rows)).most_common(1)[0][0]
-        columns = list(zip(*(row for row in rows if len(row) == self.width), strict=True))
-        self.word = int(self.width > 2 and _most(cell.isdigit() for cell in columns[0]))
+        even = [row for row in rows if len(row) == self.width]
+        columns = list(zip(*even, strict=True))
+        is_numbered = self.width > 2 and _most(map(str.isdigit, columns[0]))
+        self.word = 1 if is_numbered else 0
         named, empty = [], []  # the columns of tags that have names, and those that have none
         for number in range(self.word + 1, self.width):
             tags = columns[number]
@@ -197,14 +198,15 @@ class _Columns:
 
     def tagged(self, block: _Block) -> tuple[list[str], list[str]]:
         """Words and tags."""
-        for row in block.rows:
-            if not self.is_row(row):
-                number = f"number {self.tag + 1} with tags of names (O, B-PER)"
-                got = f"got {row} in {self.file}"
-                raise ValueError(f"expected {self.width} columns, {number}, {got}")
+        odd = [row for row in block.rows if not self.is_row(row)]
+        if odd:
+            expected = f"{self.width} columns, number {self.tag + 1} with tags of names (O, B-PER)"
+            raise ValueError(f"expected {expected}, got {odd[0]} in {self.file}")
         if self.word:
             _check_numbers([row[0] for row in block.rows])
-        return [row[self.word] for row in block.rows], [row[self.tag] for row in block.rows]
+        words = [row[self.word] for row in block.rows]
+        tags = [row[self.tag] for row in block.rows]
+        return words, tags
 
     def __call__(self, block: _Block, tokenizer) -> MarkedSentence:
         words, tags = self.tagged(block)
@@ -223,8 +225,7 @@ def _universal(block: _Block, tokenizer) -> MarkedSentence:
         raise ValueError(f"expected universal parts of speech or _, got {unknown}")
     if all(word["form"] == "_" for word in words):
         raise ValueError("expected words, got _ in place of each; some corpora keep them apart")
-    text = block.about.get("text", "")
-    text, places = _placed(tokens, text)
+    text, places = _placed(tokens, block.about.get("text", ""))
     known = [(*place, word["upos"]) for place, word in zip(places, words, strict=True)]
     names: list[Annotation] = []
     if block.tagged:
@@ -240,9 +241,10 @@ def _tokens(block: _Block) -> conllu.TokenList:
         if len(row) != 10:
             raise ValueError(f"{expected}, got {row}")
     try:
-        return conllu.parse("\n".join(map("\t".join, block.rows)))[0]
+        (tokens,) = conllu.parse("\n".join(map("\t".join, block.rows)))
     except ParseException as error:
         raise ValueError(f"{expected}: {error}") from error
+    return tokens
 
 
 def _placed(tokens: conllu.TokenList, text: str) -> tuple[str, list[Place]]:
@@ -288,7 +290,8 @@ def _names(tags: list[str], places: list[Place]) -> list[Annotation]:
     names: list[Annotation] = []
     open_type = None  # of a name that has not ended
     for tag, (start, end) in zip(tags, places, strict=True):
-        letter, kind = tag[0], NAMES.get(tag[2:], tag[2:].lower())
+        letter, kind = tag[0], tag[2:]
+        kind = NAMES.get(kind, kind.lower())
         if letter in "IELM" and kind == open_type:
             start = names.pop()[0]
         if letter != "O":

@@ -51,19 +51,23 @@ class MarkedSentence:
     @property
     def punctuation(self) -> np.ndarray:
         """[word] of bool: no letter and no digit in it."""
-        return np.array([not any(map(str.isalnum, word)) for word in self.words], dtype=bool)
+        written = [any(map(str.isalnum, word)) for word in self.words]
+        return ~np.array(written, dtype=bool)
 
     @property
     def added(self) -> tuple[list[int], list[int]]:
         """Token positions of what the tokenizer put before the words and after them."""
+        places = list(range(len(self.sentence.tokens)))
         first, last = self.tokens[0][0], self.tokens[-1][-1]
-        return list(range(first)), list(range(last + 1, len(self.sentence.tokens)))
+        return places[:first], places[last + 1 :]
 
     @property
     def named(self) -> np.ndarray:
         """[word] of bool: it is a part of a name."""
-        inside = [word for span in self.spans for word in span]
-        return np.isin(np.arange(len(self.words)), inside)
+        inside = np.zeros(len(self.words), dtype=bool)
+        for span in self.spans:
+            inside[span] = True
+        return inside
 
     def matrix(self, values, *, mean: bool = False, special: bool = False) -> np.ndarray:
         """[..., token, token] to [..., word, word]: influence summed over the pieces of each word.
@@ -73,10 +77,10 @@ class MarkedSentence:
         and after the words, one place each, as in `kinds(special=True)`; it may add nothing.
         """
         values = all_pairs(values)
-        if (seq := len(self.sentence.tokens)) != values.shape[-1]:
-            raise ValueError(
-                f"expected influence between the sentence's {seq} tokens, got {list(values.shape)}"
-            )
+        seq = len(self.sentence.tokens)
+        if values.shape[-1] != seq:
+            expected = f"expected influence between the sentence's {seq} tokens"
+            raise ValueError(f"{expected}, got {list(values.shape)}")
         before, after = self.added if special else ([], [])
         places = [place for place in [before, *self.tokens, after] if place]
         member = np.zeros((len(places), seq))
@@ -100,15 +104,16 @@ class MarkedSentence:
         letters = [letter for letter in "".join(self.words) if letter.isalpha()]
         is_told = self.pos or not letters or any(map(str.isascii, letters))
         found = np.array([MARKS.get(word, "other mark") for word in self.words], dtype=object)
-        found[written] = np.where(function, "function word", "content word")[written]
-        if not is_told:
-            found[written] = "a word"
+        found[written] = "content word" if is_told else "a word"
+        found[written & function] = "function word"
         end = max(np.flatnonzero(written), default=-1)  # no letter or digit comes after it
         final = np.arange(len(found)) > end
         found[final & (found == "full stop inside")] = "full stop at the end"
         if special:
             before, after = self.added
-            found = np.array([*["[CLS]"] * bool(before), *found, *["[SEP]"] * bool(after)])
+            first = ["[CLS]"] if before else []
+            last = ["[SEP]"] if after else []
+            found = np.array(first + found.tolist() + last)
         masks = {"all words": ~np.isin(found, ["[CLS]", "[SEP]"])}
         return masks | {kind: found == kind for kind in KINDS}
 
@@ -165,7 +170,8 @@ def shuffled(marked: MarkedSentence, tokenizer, seed: int = 0) -> MarkedSentence
     names = []
     for span, kind in zip(marked.spans, marked.types, strict=True):
         if span:
-            names.append((places[span[0]][0], places[span[-1]][1], kind))
+            first, last = places[span[0]], places[span[-1]]
+            names.append((first[0], last[1], kind))
     pos = marked.pos or ["_"] * len(words)
     known = [(*place, pos[number]) for place, number in zip(places, order, strict=True)]
     return annotated(text, names, marked.register, tokenizer, known)
@@ -207,7 +213,8 @@ def annotated(
     numbers = np.array(sentence.words, dtype=float)  # NaN for what the tokenizer added
     pieces = pd.DataFrame(sentence.places, columns=["first", "last"]).groupby(numbers)
     tokens = [positions.tolist() for positions in pieces.indices.values()]
-    first, last = pieces["first"].min().to_numpy(), pieces["last"].max().to_numpy()
+    first = pieces["first"].min().to_numpy()
+    last = pieces["last"].max().to_numpy()
 
     def between(start: int, end: int) -> list[int]:
         return np.flatnonzero((first < end) & (start < last)).tolist()

@@ -35,8 +35,9 @@ def mean_distance(matrix: np.ndarray) -> np.ndarray:
     """
     matrix = all_pairs(matrix)
     gap = np.abs(_order(matrix))
-    weighted = _mean(matrix * gap, gap > 0) / _mean(matrix, gap > 0)
-    return weighted / _mean(gap, gap > 0)
+    apart = gap > 0
+    spanned = _mean(matrix * gap, apart) / _mean(matrix, apart)
+    return spanned / _mean(gap, apart)
 
 
 def outflow(matrix: np.ndarray) -> np.ndarray:
@@ -69,10 +70,13 @@ def reach(
     """
     matrix = all_pairs(matrix)
     sources = np.asarray(sources, dtype=bool)
-    words = np.ones(matrix.shape[-1], dtype=bool) if words is None else words
     order = _order(matrix)
-    pairs = words[:, None] & (order > 0 if later else order != 0)
-    return _compare(matrix, pairs & sources, pairs & words & ~sources)
+    pairs = order > 0 if later else order != 0
+    others = ~sources
+    if words is not None:
+        pairs &= words[:, None]
+        others &= words
+    return _compare(matrix, pairs & sources, pairs & others)
 
 
 def span_influence(
@@ -141,4 +145,6 @@ def _compare(
 
 def _mean(matrix: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Mean of some pairs, [...]; NaN where there is none."""
-    return matrix[..., where].mean(-1) if where.any() else np.full(matrix.shape[:-2], np.nan)
+    if not where.any():
+        return np.full(matrix.shape[:-2], np.nan)
+    return matrix[..., where].mean(-1)

@@ -1,8 +1,8 @@
-"""Statistics over many sentences, and the results file, to stand side by side.
+"""Statistics over many sentences, and the results file: models and texts side by side.
 
-In this order, as notebook 08 calls them: `by_kind`, `by_distance` and `in_names` ask measures.py of
+Notebook 08 calls them in this order: `by_kind`, `by_distance` and `in_names` ask measures.py of
 each sentence, `results` makes a table with an `interval` for each kind and layer, and
-`replace_results` writes it.
+`replace_results` puts it into findings.csv.
 """
 
 import os
@@ -28,9 +28,12 @@ def by_kind(
     """
     rows = []
     for values, words in zip(maps, chosen, strict=True):
-        matrix, kinds = words.matrix(values, mean=True, special=True), words.kinds()
+        matrix = words.matrix(values, mean=True, special=True)
+        kinds = words.kinds()
         every = kinds.pop("all words")  # there is no other word to compare them with
-        row = {kind: reach(matrix, its, words=every, later=later) for kind, its in kinds.items()}
+        row = {}
+        for kind, sources in kinds.items():
+            row[kind] = reach(matrix, sources, words=every, later=later)
         rows.append(row)
     return _columns(rows)
 
@@ -112,12 +115,13 @@ def interval(
     if values.shape != over.shape:
         expected = f"expected over of the same shape as values, {list(values.shape)}"
         raise ValueError(f"{expected}, got {list(over.shape)}")
-    if values.ndim == 0 or len(values) < 2:
-        got = len(values) if values.ndim else "one number"
-        raise ValueError(f"expected values of at least 2 sentences to resample, got {got}")
+    if not values.ndim:
+        raise ValueError("expected values of at least 2 sentences to resample, got one number")
+    count = len(values)
+    if count < 2:
+        raise ValueError(f"expected values of at least 2 sentences to resample, got {count}")
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
-    count = len(values)
     resamples = 2000 if comparisons == 1 else 10_000  # a wider interval rests on rarer ones
     drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
     times = np.apply_along_axis(np.bincount, 1, drawn, minlength=count)  # [resample, sentence]
@@ -132,7 +136,8 @@ def _mean_over(times: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of sentences drawn `times` [resample, sentence], as [resample, ...], without NaNs."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, as we want it
-        return np.tensordot(times, np.where(known, values, 0), 1) / np.tensordot(times, known, 1)
+        total = np.tensordot(times, np.where(known, values, 0), 1)
+        return total / np.tensordot(times, known, 1)
 
 
 def results(
@@ -196,5 +201,6 @@ def replace_results(path: str | Path, rows: pd.DataFrame) -> pd.DataFrame:
         again = old.set_index(run).index.isin(rows.set_index(run).index)
         rows = pd.concat([old[~again], rows], ignore_index=True)
     rows = rows.sort_values(run, kind="stable", ignore_index=True)
-    rows.to_csv(Path(os.environ.get("FIGURES_DIR") or path.parent) / path.name, index=False)
+    folder = Path(os.environ.get("FIGURES_DIR") or path.parent)
+    rows.to_csv(folder / path.name, index=False)
     return rows
