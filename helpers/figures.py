@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.legend import Legend
+from PIL.Image import Quantize
+from PIL.Image import open as open_image
 
 from .labels import LABELS, LETTER, SMALL, TICKS, label_texts, log_ticks, styled, wrapped
 from .values import numbers
@@ -110,8 +113,8 @@ def save_figure(figure: Figure, name: str, *, dpi: int = 120) -> Figure:
     The folder is $FIGURES_DIR when it is set, else `figures` of the checkout that holds this
     package, else, when the package is installed without its checkout, `figures` in the working
     directory. A file that shows the same already, but for the rounding of another processor, is
-    left as it is. In a notebook the figure gets a text for readers who do not see it: its titles
-    and the names of its axes.
+    left as it is. A notebook shows the figure with twice its pixels, for dense screens, in 256
+    colours, and with a text for readers who do not see it: its titles and the names of its axes.
     """
     if not isinstance(figure, Figure):
         raise ValueError(f"expected a matplotlib Figure, got {type(figure).__name__}")
@@ -133,10 +136,17 @@ def save_figure(figure: Figure, name: str, *, dpi: int = 120) -> Figure:
 
 
 def described(figure: Figure) -> Figure:
-    """The same figure; a notebook keeps its texts beside it, for readers who do not see it."""
-    alt = {"image/png": {"alt": _texts(figure)}}
-    # IPython adds the picture
-    figure._repr_mimebundle_ = lambda **_: ({}, alt)  # type: ignore[attr-defined]
+    """The same figure; a notebook shows it sharp, with its texts for readers who do not see it."""
+
+    def show() -> None:
+        drawn, packed = BytesIO(), BytesIO()
+        figure.savefig(drawn, dpi=2 * figure.dpi, bbox_inches="tight")  # for dense screens
+        picture = open_image(drawn).convert("RGB")
+        coloured = picture.quantize(256, Quantize.MAXCOVERAGE)  # a third of the bytes
+        coloured.save(packed, "png", optimize=True)
+        display(Image(packed.getvalue(), width=picture.width // 2, alt=_texts(figure)))
+
+    figure._ipython_display_ = show  # type: ignore[attr-defined]
     return figure
 
 

@@ -4,16 +4,18 @@ import shutil
 import subprocess
 import sys
 import warnings
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import helpers
@@ -313,11 +315,37 @@ def test_a_saved_figure_says_what_it_shows(tmp_path, monkeypatch):
         "Colours: share",
         "Both. Horizontal: layer. Vertical: error. Lines: up; down. Written in it: both meet",
     ]
-    notebook = DisplayFormatter()
-    notebook.formatters["image/png"].for_type(Figure, lambda figure: "a picture")
     for figure, text in zip([grid, lines], texts, strict=True):
-        data, metadata = notebook.format(save_figure(figure, "one"))
-        assert data["image/png"] == "a picture" and metadata == {"image/png": {"alt": text}}
+        _, metadata = shown(save_figure(figure, "one"), monkeypatch)
+        assert metadata["image/png"]["alt"] == text
+
+
+def shown(figure, monkeypatch):
+    """Data and metadata of the picture that a notebook displays for a figure."""
+    outputs = []
+    monkeypatch.setattr(figures, "display", outputs.append)
+    assert DisplayFormatter().format(figure) == ({}, {}), "it is displayed, and not once more"
+    (picture,) = outputs
+    return picture._repr_mimebundle_()
+
+
+def test_a_notebook_shows_a_figure_sharp_on_a_dense_screen_and_small(tmp_path, monkeypatch):
+    """Twice the pixels at the same width, in colours near to the true ones and in fewer bytes."""
+    monkeypatch.setenv("FIGURES_DIR", str(tmp_path))
+    values = np.random.default_rng(0).random((6, 9, 9))
+    same = [save_figure(layer_grid(values, words(9)), "one") for _ in range(2)]
+    data, metadata = shown(same[0], monkeypatch)
+    packed = BytesIO(b64decode(data["image/png"]))
+    files = [tmp_path / "exact.png", tmp_path / "small.png"]
+    for file, dpi in zip(files, (200, 100), strict=True):
+        same[1].savefig(file, dpi=dpi, bbox_inches="tight")
+    assert len(packed.getvalue()) < files[1].stat().st_size
+    exact, small = map(plt.imread, files)
+    sharp = plt.imread(packed)
+    assert metadata["image/png"]["width"] == pytest.approx(small.shape[1], abs=1)
+    assert sharp.shape[:2] == exact.shape[:2]
+    # to the eye the same colours
+    assert np.abs(sharp[..., :3] - exact[..., :3]).max() < 8 / 255
 
 
 def test_small_multiples_share_axes_colours_and_one_legend():
