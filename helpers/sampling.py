@@ -13,15 +13,15 @@ from .values import whole
 
 TAKES = {
     "exact": set(),
-    "jvp": {"samples", "seed", "dtype"},
-    "vjp": {"samples", "seed", "dtype"},
+    "jvp": {"samples", "seed"},
+    "vjp": {"samples", "seed"},
     "noise": {"samples", "seed", "sigma"},
 }
 
 
 @dataclass
 class Sampling:
-    """How many random disturbances, from which seed, of which size, rounded to which dtype.
+    """How many random disturbances, from which seed, of which size.
 
     Without `samples`: 100, or all orthogonal directions where there are fewer.
     """
@@ -30,7 +30,6 @@ class Sampling:
     samples: int | None = None
     seed: int = 0
     sigma: float = 0.01
-    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         sigma = self.sigma
@@ -43,8 +42,6 @@ class Sampling:
         if self.samples is not None:
             self.samples = whole(self.samples, "a number of samples", 1)
         self.seed = whole(self.seed, "a seed", 0)
-        if self.dtype and not getattr(self.dtype, "is_floating_point", False):
-            raise ValueError(f"expected a dtype such as torch.bfloat16, got {self.dtype!r}")
 
     @classmethod
     def of(cls, method: str, methods: tuple[str, ...], **options: Any) -> "Sampling":
@@ -53,7 +50,7 @@ class Sampling:
             raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
         given = {name: value for name, value in options.items() if value is not None}
         if unknown := sorted(given.keys() - TAKES[method]):
-            takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed, sigma and dtype"
+            takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed and sigma"
             raise ValueError(
                 f"expected {takes} for method {method!r}, got {' and '.join(unknown)}; leave it out"
             )
@@ -75,7 +72,7 @@ class Sampling:
     def told(self, directions: int = 0) -> dict[str, Any]:
         """The method and the options that it takes, as used: for `Influence.how`."""
         count, sigma = self.count(directions), float(self.sigma)
-        options = vars(self) | {"samples": count, "sigma": sigma, "dtype": str(self.dtype)}
+        options = vars(self) | {"samples": count, "sigma": sigma}
         return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
 
 

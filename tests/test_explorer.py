@@ -493,13 +493,13 @@ def test_a_layer_without_a_closed_form_is_measured_by_noise_and_tells_no_paths(s
 
 
 def test_a_layer_is_differentiated_once_for_norms_paths_and_heads(model, minilm, monkeypatch):
-    formed, original = [], LayerJacobian._position_wise
+    formed, original = [], LayerJacobian._form
 
     def counted(self, targets):
         formed.append(id(self))
         return original(self, targets)
 
-    monkeypatch.setattr(LayerJacobian, "_position_wise", counted)
+    monkeypatch.setattr(LayerJacobian, "_form", counted)
     seen = explorer(model, minilm[1], text="Hello world!", layer=1)
     seen.selected = (0, 1, 2)
     assert seen.wait(20) and len(formed) == 2, "two layers, each once"

@@ -30,7 +30,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
 FEW_CHUNKS = """
 stack = layer_stack(model, ids)
 J = LayerJacobian(stack.layers[0], stack.states[0])
-chunks = list(islice(J._chunks(), 2))
+chunks = list(islice(J._chunks(None, None), 2))
 J._chunks = lambda *_: iter(chunks)
 """
 CALLS = {

@@ -4,21 +4,20 @@ Everything is a squared Frobenius norm ‖∂h_target / ∂h_source‖²_F, dime
 source].
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..noise import Observed, Rows
+from ..noise import Observed
 from ..result import PROGRESS, Influence, Progress, how_it_came
-from ..sampling import Sampling, draw, factor
+from ..sampling import Sampling
 from ..words import Inputs
-from .layers import LayerStack, layer_stack, stack_behind
-from .post_ln import chosen
-from .sweep import cotangents, sweep
+from . import by_noise
+from .chosen import chosen
+from .layers import LayerStack, layer_behind, layer_stack
+from .sweep import Measured, backward, cotangents, forward
 
 
 def layer_influence(
@@ -32,14 +31,13 @@ def layer_influence(
     samples: int | None = None,
     seed: int | None = None,
     sigma: float | None = None,
-    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
 ) -> Influence:
     """Influence within each layer alone, from what enters it to what leaves it ("single-layer").
 
     `method` is "exact" (closed form, see `LayerJacobian`), "noise" (takes samples, seed, sigma; the
-    model's own pass, in which every layer gets its clean input and noise) or "jvp" (samples, seed,
-    dtype: random orthogonal directions). Sampled methods carry standard errors. `layers` and
+    model's own pass, in which every layer gets its clean input and noise) or "jvp" (samples, seed:
+    random orthogonal directions). Sampled methods carry standard errors. `layers` and
     `sources` are the numbers of the layers and the positions wanted (default: all); of "exact" a
     few sources cost nearly what all do: the targets cost. `progress` goes through the steps and
     shows how far it is.
@@ -57,9 +55,7 @@ def layer_influence(
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    how = Sampling.of(
-        method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
-    )
+    how = Sampling.of(method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma)
     stack = layer_stack(model, inputs)
     layers = chosen("layers", layers, len(stack.layers))
     sources = chosen("sources", sources, len(stack.tokens))
@@ -67,23 +63,21 @@ def layer_influence(
     sites = [stack.names[layer] for layer in layers]
     told = _told(stack, how, covariance)
     if method == "noise":
-        found = _layers_by_noise(stack, spreads, sources, how, progress, told)
-        return replace(found, sites=sites)
-    stderr: Tensor | None = None
-    if method == "exact":
+        measured: Measured = by_noise.within_layers(stack, spreads, sources, how, progress)
+    elif method == "exact":
         norms = []
         for layer in progress(layers, desc="exact"):
-            spread = spreads[layer]
-            norms.append(stack.jacobian(layer).squared_norms(spread, sources=sources))
-        values = torch.stack(norms).cpu()
+            jacobian = stack.jacobian(layer)
+            norms.append(jacobian.squared_norms(spreads[layer], sources=sources))
+        measured = torch.stack(norms).cpu(), None
     else:
-        parts = [
-            sweep(stack, [layer], sources, how, progress, covariance=spread)
-            for layer, spread in spreads.items()
-        ]
-        values, stderr = (torch.cat(part) for part in zip(*parts, strict=True))
-    came = how_it_came(model, stack.sentence, stack.tokens, **told)
-    return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
+        means, errors = [], []
+        for layer, spread in spreads.items():
+            mean, error = forward(stack, [layer], sources, how, progress, spread)
+            means.append(mean)
+            errors.append(torch.as_tensor(error))
+        measured = torch.cat(means), torch.cat(errors)
+    return _influence(stack, measured, sites, told, sources=sources)
 
 
 def downstream_influence(
@@ -98,18 +92,16 @@ def downstream_influence(
     samples: int | None = None,
     seed: int | None = None,
     sigma: float | None = None,
-    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
 ) -> Influence:
     """Influence of what `inject` puts out on every later layer ("multi-layer observation").
 
     `method` is "jvp" (tangents through the linearised layers along random orthogonal directions;
-    takes samples, seed and dtype, e.g. torch.bfloat16 for the tangents), "exact" (all directions)
-    or "noise" (samples, seed, sigma), for which `inject` is any site and `observe` any sites or a
-    function, as for `noise_response`. `sources` are the positions whose columns are wanted
-    (default: all); each costs the same. `covariance` as for `layer_influence`, one. `inject=None`
-    is what enters the first layer, also where the output of "embeddings" does not, because the
-    model maps it to another width first (ALBERT).
+    takes samples and seed), "exact" (all directions) or "noise" (samples, seed, sigma), for which
+    `inject` is any site and `observe` any sites or a function, as for `noise_response`. `sources`
+    are the positions whose columns are wanted (default: all); each costs the same. `covariance` as
+    for `layer_influence`, one. `inject=None` is what enters the first layer, also where the output
+    of "embeddings" does not, because the model maps it to another width first (ALBERT).
 
     Returns an `Influence` with values [observed site, target, source]. Raises `ValueError` as
     `layer_influence` does, and for a site whose output does not enter a layer.
@@ -120,36 +112,19 @@ def downstream_influence(
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").sites
     ['encoder.layer.1']
     """
-    how = Sampling.of(
-        method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma, dtype=dtype
-    )
+    how = Sampling.of(method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma)
     if method == "noise":
-        layers = []
-        if inject is None or observe is None:
-            layers = layer_stack(model, inputs).modules
-        entering = inject is None
-        rows = Rows(model, inputs, [inject or layers[0]], observe or layers, entering)
-        first = rows.start if entering else rows.start + 1
-        rows.seen = [k for k in rows.seen if k >= first]
-        if not rows.seen:
-            raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
-        before = 0 if observe else len(layers) - len(rows.seen)
-        generator = torch.Generator().manual_seed(how.seed + before)
-        spread = factor(covariance, rows.entry.shape[-1])
-        drawn = partial(draw, generator, how.count(), 1, spread, rows.entry)
-        columns = {place: [place] for place in chosen("sources", sources, len(rows.tokens))}
-        told = {"inject": inject} | how.told()
-        return rows.influence({rows.run: drawn}, columns, how, told, progress)
+        return by_noise.downstream(
+            model, inputs, inject, observe, sources, covariance, how, progress
+        )
     if observe is not None:
         raise ValueError(f"expected method 'noise' with observe, got {method!r}")
-    stack, first = stack_behind(model, inputs, inject)
+    stack = layer_stack(model, inputs)
     sources = chosen("sources", sources, len(stack.tokens))
-    behind = range(first, len(stack.layers))
-    values, stderr = sweep(stack, behind, sources, how, progress, covariance=covariance)
+    layers = range(layer_behind(stack, inject), len(stack.layers))
+    measured = forward(stack, layers, sources, how, progress, covariance)
     told = {"inject": inject} | _told(stack, how, covariance)
-    came = how_it_came(model, stack.sentence, stack.tokens, **told)
-    sites = stack.names[first:]
-    return Influence(values, stderr, sites, stack.positions, sources, stack.tokens, came)
+    return _influence(stack, measured, stack.names[layers.start :], told, sources=sources)
 
 
 def upstream_influence(
@@ -162,7 +137,6 @@ def upstream_influence(
     covariance: Tensor | None = None,
     samples: int | None = None,
     seed: int | None = None,
-    dtype: torch.dtype | None = None,
     progress: Progress = PROGRESS,
 ) -> Influence:
     """Influence of what enters each layer on the output of one, `observe` (by default the last).
@@ -171,7 +145,7 @@ def upstream_influence(
     `observe` may also be what follows the last layer and has no positions, as one target: a site
     such as "pooler" or "classifier", or a function of what the model returns (the sentence vector:
     `lambda output: output.last_hidden_state.mean(1)`). `method` is "vjp" (random orthogonal
-    directions; takes samples, seed, dtype) or "exact" (all of them). `targets` are the positions
+    directions; takes samples and seed) or "exact" (all of them). `targets` are the positions
     whose rows are wanted (default: all); each costs the same. `covariance`, one, is of what enters
     a layer.
 
@@ -184,38 +158,44 @@ def upstream_influence(
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).sites
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed, dtype=dtype)
+    how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed)
     stack = layer_stack(model, inputs)
     if observe is None:
         observe = stack.names[-1]
-    start: Callable | None = None
-    size = stack.states[0].shape[1]
     last = None if callable(observe) else stack.number(observe)
-    if last is None:
+    if last is not None:
+        name = stack.names[last]
+        labels: list = chosen("targets", targets, len(stack.tokens))
+        measured = backward(stack, last, labels, how, progress, covariance)
+        told = _told(stack, how, covariance)
+    else:
         if targets is not None:
             raise ValueError(f"expected no targets, for {observe!r} is one, got {targets}")
-        last = len(stack.layers) - 1
+        name = getattr(observe, "__name__", str(observe)).strip("<>")
+        labels = [name]
         start, size = cotangents(stack, observe)
-        name, rows = getattr(observe, "__name__", str(observe)).strip("<>"), [0]
-    else:
-        name, rows = stack.names[last], chosen("targets", targets, len(stack.tokens))
-    values, stderr = sweep(
-        stack,
-        range(last, -1, -1),
-        rows,
-        how,
-        progress,
-        backward=True,
-        covariance=covariance,
-        start=start,
-        size=size,
+        last = len(stack.layers) - 1
+        measured = backward(stack, last, [0], how, progress, covariance, start, size)
+        told = _told(stack, how, covariance, size)
+    told["observe"] = name
+    return _influence(stack, measured, stack.names[: last + 1], told, targets=labels)
+
+
+def _influence(
+    stack: LayerStack,
+    measured: Measured,
+    sites: list[str],
+    told: dict[str, Any],
+    targets: list | None = None,
+    sources: list | None = None,
+) -> Influence:
+    """What was measured, with its axes (by default all positions) and how it came about."""
+    values, stderr = measured
+    places = list(range(len(stack.tokens)))
+    came = how_it_came(stack.model, stack.sentence, stack.tokens, **told)
+    return Influence(
+        values, stderr, sites, targets or places, sources or places, stack.tokens, came
     )
-    values, stderr = values.flip(0), None if stderr is None else stderr.flip(0)
-    told = {"observe": name} | _told(stack, how, covariance, size)
-    came = how_it_came(model, stack.sentence, stack.tokens, **told)
-    labels = [name] if start else rows
-    sites = stack.names[: last + 1]
-    return Influence(values, stderr, sites, labels, stack.positions, stack.tokens, came)
 
 
 def _told(
@@ -226,28 +206,6 @@ def _told(
     if covariance is None:  # as many directions: influence / hidden is of a push of 1
         told["hidden"] = hidden
     return told
-
-
-def _layers_by_noise(
-    stack: LayerStack,
-    spreads: Mapping[int, Tensor | None],
-    sources: list[int],
-    how: Sampling,
-    progress: Progress,
-    told: dict[str, Any],
-) -> Influence:
-    """Every layer gets its clean input, and noise of its own on it, in one pass of the model."""
-    modules = stack.modules[: max(spreads) + 1]  # a run's number is that of its layer
-    rows = Rows(stack.model, stack.sentence, modules, modules, entering=True)
-    rows.seen = list(spreads)
-    draws = {}
-    for layer, covariance in spreads.items():
-        generator = torch.Generator().manual_seed(how.seed + layer)
-        state = stack.states[layer]
-        spread = factor(covariance, state.shape[-1])
-        draws[layer] = partial(draw, generator, how.count(), 1, spread, state)
-    columns = {place: [place] for place in sources}
-    return rows.influence(draws, columns, how, told, progress)
 
 
 def _for_each_layer(covariance: Tensor | None, layers: int) -> list[Tensor | None]:

@@ -12,42 +12,53 @@ and C[j,i] stacks, head by head, with A the attention weights and o_j = Σ_i A[j
     key      A[j,i] (v_i - o_j) q_jᵀ W_K / √d
     query    Σ_m A[j,m] v_m (k_m - k̄_j)ᵀ W_Q / √d,   k̄_j = Σ_m A[j,m] k_m,   only where i = j.
 
+Off the diagonal no block is formed. There head h's part of a block is, with P_j = D_j W_O,
+
+    P_h (a W_V + u wᵀ),   a = A[j,i],   u = a (v_i - o_j),   w = W_Kᵀ q_j / √d:
+
+a sum, weighted by the 1 + d numbers (a, u), of the matrices P_h W_V and (a column of P_h) wᵀ, which
+are those of the target alone. So ‖J[j,i]‖² is a square form in these numbers. Its coefficients, the
+inner products of the matrices, are made of G_j = P_jᵀ P_j, W_V W_Vᵀ, W_V w and w·w; each path and
+each head has its own part of them.
+
 The field calls the first a head's OV circuit and the other two its QK circuit (Elhage et al. 2021);
 a [CLS] or [SEP] that most positions attend to is an attention sink (Xiao et al. 2024). The letters
 are those of `linearised`, where the layer is run.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..sampling import factor
 from ..values import whole
+from .chosen import chosen
 from .linearised import LinearisedLayer
-from .post_ln import chosen, norm_jvp, norm_vjp
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
-KEPT_CHUNKS = 8  # whose D_j and P_j are kept for the next question
-ALL = slice(None)
+KEPT_CHUNKS = 8  # whose matrices are kept for the next question
+VALUE, KEY = slice(0, 1), slice(1, None)  # where a and u stand in the numbers of a head
 Positions = Sequence[int] | None  # those wanted; None means all
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some targets j with their D_j and P_j = D_j W_O, and the sources wanted."""
+    """Some targets j with their matrices, and the sources wanted."""
 
     targets: Tensor
     sources: Tensor
-    d: Tensor  # [target, hidden, hidden]
-    p: Tensor  # [target, hidden, head * d]
+    d: Tensor  # D_j, [target, hidden, hidden]
+    p: Tensor  # P_j = D_j W_O, [target, hidden, head * d]
+    gram: Tensor  # G_j = P_jᵀ P_j, [target, head, d, head, d]
 
     @property
-    def diagonal(self) -> tuple[Tensor, ...]:
-        """Rows and columns of those targets that are sources as well."""
-        return (self.targets[:, None] == self.sources).nonzero(as_tuple=True)
+    def same(self) -> Tensor:
+        """Where the target is the source, [target, source]."""
+        return self.targets[:, None] == self.sources
 
 
 class LayerJacobian(LinearisedLayer):
@@ -82,15 +93,19 @@ class LayerJacobian(LinearisedLayer):
         """
         if path not in (None, *PATHS):
             raise ValueError(f"expected a path of {PATHS}, got {path!r}")
-        paths = PATHS if path is None else (path,)
+        wanted = PATHS if path is None else (path,)
         chunk = next(self._chunks([target], [source]))
-        c = self._mixing(chunk.targets, chunk.sources, paths)[0]  # [head, d, hidden]
+        c = torch.zeros_like(self._by_head(self.w_v))  # [head, d, hidden]
+        for name, part in self._mixing(chunk.targets, chunk.sources).items():
+            if name in wanted:
+                c += part[0]
         if head is not None:
-            head = whole(head, "a head", 0, self.number_of_heads - 1)
-            c[torch.arange(self.number_of_heads) != head] = 0
-        part = chunk.p[0] @ c.flatten(0, 1)
-        passes_by = target == source and "residual" in paths and head is None
-        return part + chunk.d[0] if passes_by else part
+            head = whole(head, "a head", 0, len(c) - 1)
+            c[torch.arange(len(c)) != head] = 0
+        block = chunk.p[0] @ c.flatten(0, 1)
+        if "residual" in wanted and head is None and target == source:
+            block += chunk.d[0]
+        return block
 
     @torch.no_grad()
     def squared_norms(
@@ -100,25 +115,21 @@ class LayerJacobian(LinearisedLayer):
         targets: Positions = None,
         sources: Positions = None,
     ) -> Tensor:
-        """‖J[j,i]‖²_F of every block, [target, source], without forming one off the diagonal.
-
-        ‖J[j,i]‖² = tr(G_j C Cᵀ) with G_j = P_jᵀ P_j, P_j = D_j W_O, and C Cᵀ is made of W_V W_Vᵀ,
-        the vectors W_V W_Kᵀ q_j and the scalars qᵀ W_K W_Kᵀ q. About 14·seq·hidden³ +
-        2·seq²·hidden² operations.
+        """‖J[j,i]‖²_F of every block, [target, source]; about 14·seq·hidden³ operations.
 
         With a `covariance` S [hidden, hidden], or a direction [hidden], tr(J S Jᵀ): the mean of
-        ‖J·ε‖² for ε ~ N(0, S), that is, along the directions in which hidden states really vary. S
-        takes its place between the two factors of each product above.
+        ‖J·ε‖² for ε ~ N(0, S), that is, along the directions in which hidden states really vary. It
+        is ‖J L‖² with S = L Lᵀ, so that W_V L and W_K L stand in the place of W_V and W_K.
         """
+        spread = None
         if covariance is not None:
-            spread = factor(covariance, self.w_o.shape[0])
-            covariance = spread @ spread.mT
+            spread = factor(covariance, self.w_o.shape[0]).to(self.w_o)
         found = []
         for chunk in self._chunks(targets, sources):
-            value, mixed, key = self._products(chunk, self._gram(chunk), ALL, covariance)
-            squares = value + mixed + key
-            squares[chunk.diagonal] = self._diagonal(chunk, PATHS, covariance)
-            found.append(squares)
+            own = self._own_block(chunk, self._mixing(chunk.targets, chunk.targets))
+            own = _squares(_along(own, spread))
+            between = _square_form(self._numbers(chunk), self._products(chunk, spread))
+            found.append(torch.where(chunk.same, own, between))
         return torch.cat(found)
 
     @torch.no_grad()
@@ -130,15 +141,19 @@ class LayerJacobian(LinearisedLayer):
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            value, mixed, key = self._products(chunk, self._gram(chunk), ALL)
-            total = value + mixed + key
-            total[chunk.diagonal] = self._diagonal(chunk, PATHS)
-            rows, _ = chunk.diagonal
-            residual, query = torch.zeros_like(total), torch.zeros_like(total)
-            residual[chunk.diagonal] = chunk.d[rows].square().sum((1, 2))
-            query[chunk.diagonal] = self._diagonal(chunk, ["query"])
-            parts = {"residual": residual, "value": value, "key": key, "query": query}
-            parts["interference"] = total - sum(parts.values())
+            mixing = self._mixing(chunk.targets, chunk.targets)
+            own = _squares(self._own_block(chunk, mixing))
+            query = _squares(chunk.p @ mixing["query"].flatten(1, 2))
+            numbers = self._numbers(chunk)  # [target, source, head, 1 + d]
+            products = self._products(chunk)  # [target, head, 1 + d, head, 1 + d]
+            parts = {
+                "residual": chunk.same * _squares(chunk.d),
+                "value": _square_form(numbers[..., VALUE], products[:, :, VALUE, :, VALUE]),
+                "key": _square_form(numbers[..., KEY], products[:, :, KEY, :, KEY]),
+                "query": chunk.same * query,
+            }
+            norms = torch.where(chunk.same, own, _square_form(numbers, products))
+            parts["interference"] = norms - sum(parts.values())
             found.append(parts)
         return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
@@ -147,29 +162,27 @@ class LayerJacobian(LinearisedLayer):
         """‖part‖²_F of each head's part, [head, target, source]: value, key and, if i = j, query.
 
         The parts of a block over its heads, and the residual path on the diagonal, add up to the
-        block; their squared norms do not, because parts reinforce or cancel each other. The algebra
-        is that of `squared_norms` with one head in place of all: a head sees its own d x d piece of
-        G_j.
+        block; their squared norms do not, because parts reinforce or cancel each other.
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            rows, _ = chunk.diagonal
-            c = self._mixing(chunk.targets[rows], chunk.targets[rows])  # [row, head, d, hidden]
-            of_heads = []
-            for head in range(self.number_of_heads):
-                one = slice(head, head + 1)
-                gram = self._gram(chunk, one)  # [target, 1, d, 1, d]
-                value, mixed, key = self._products(chunk, gram, one)
-                squares = value + mixed + key
-                of_head = c[:, head]
-                g = gram[rows, 0, :, 0]  # [row, d, d]
-                squares[chunk.diagonal] = ((g @ of_head) * of_head).sum((1, 2))
-                of_heads.append(squares)
-            found.append(torch.stack(of_heads))
+            c = sum(
+                self._mixing(chunk.targets, chunk.targets).values()
+            )  # [target, head, d, hidden]
+            own = ((_of_one_head(chunk.gram) @ c) * c).sum((2, 3))  # [target, head]
+            numbers = self._numbers(chunk)
+            products = _of_one_head(self._products(chunk))
+            between = torch.einsum("jihc,jhce,jihe->hji", numbers, products, numbers)
+            found.append(torch.where(chunk.same, own.T[..., None], between))
         return torch.cat(found, 1)
 
-    def _chunks(self, targets: Positions = None, sources: Positions = None) -> Iterator[Chunk]:
-        """As many targets at once as the memory allows; what is formed for them is kept."""
+    @cached_property
+    def formed(self) -> dict[tuple[int, ...], tuple[Tensor, ...]]:
+        """The matrices of a `Chunk` by its targets, as far as they are kept."""
+        return {}
+
+    def _chunks(self, targets: Positions, sources: Positions) -> Iterator[Chunk]:
+        """As many targets at once as the memory allows."""
         seq = self.a.shape[-1]
         inner, hidden = self.w_1.shape
         bytes_of_one = (inner + 8 * hidden) * hidden * self.w_1.element_size()
@@ -180,95 +193,98 @@ class LayerJacobian(LinearisedLayer):
             if key not in self.formed:
                 if len(self.formed) == KEPT_CHUNKS:
                     self.formed.clear()
-                d = self._position_wise(rows)
-                self.formed[key] = d, d @ self.w_o
+                self.formed[key] = self._form(rows)
             yield Chunk(rows, columns, *self.formed[key])
 
-    def _position_wise(self, targets: Tensor) -> Tensor:
-        """D_j [target, hidden, hidden]: feed-forward and its residual, between two LayerNorms."""
+    def _form(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """D_j, P_j = D_j W_O and G_j = P_jᵀ P_j."""
         d = (self.w_2 * self.slope[targets, None]) @ self.w_1  # [target, hidden, inner] by W_1
         d.diagonal(dim1=1, dim2=2).add_(1)
-        d = norm_vjp(self.norm_1.at(targets), d)  # a row of d times LN1' is LN1'ᵀ at that row
-        return norm_jvp(self.norm_2.at(targets), d.mT).mT  # LN2' times a column of d
-
-    def _gram(self, chunk: Chunk, heads: slice = ALL) -> Tensor:
-        """G_j = P_jᵀ P_j of these heads, [target, head, d, head, d]."""
+        d = self.norm_1.at(targets).vjp(d)  # a row of d times LN1' is LN1'ᵀ at that row
+        d = self.norm_2.at(targets).jvp(d.mT).mT  # LN2' times a column of d
+        p = d @ self.w_o  # [target, hidden, head * d]
         by_head = (self.number_of_heads, -1)
-        p = chunk.p.unflatten(2, by_head)[:, :, heads]  # [target, hidden, head, d]
-        count = p.shape[2:]
-        p = p.flatten(2)  # [target, hidden, head * d]
-        return (p.mT @ p).unflatten(2, count).unflatten(1, count)
+        gram = (p.mT @ p).unflatten(2, by_head).unflatten(1, by_head)
+        return d, p, gram
 
-    def _products(
-        self, chunk: Chunk, gram: Tensor, heads: slice, covariance: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """‖value part‖², 2⟨value part, key part⟩ and ‖key part‖², [target, source], of these heads.
+    def _mixing(self, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
+        """C[j,i] of each pair (j, i) by the paths through heads, [pair, head, d, hidden].
 
-        Head h's part of C[j,i] is a W_V + u wᵀ with a = A[j,i], u = a (v_i - o_j) and w = W_Kᵀ q_j.
-        Axes below: target j, source i, heads h and g, their dimensions d and e, hidden x.
+        Axes below: pair p, head h, its dimensions d and e, every position m, hidden x.
         """
-        w_k = self._by_head(self.w_k)[heads]  # [h, d, x]
-        w_v = self._by_head(self.w_v)[heads]
-        a = self.a[heads][:, chunk.targets]  # [h, j, every source]
-        a = a[:, :, chunk.sources].permute(1, 2, 0)  # [j, i, h]
-        v = self.v[heads][:, chunk.sources].transpose(0, 1)  # [i, h, d]
-        o = self.o[heads][:, chunk.targets].transpose(0, 1)  # [j, h, d]
-        u = a[..., None] * (v - o[:, None])  # [j, i, h, d]
-        u = u.flatten(2)  # [j, i, h * d]
-        w = torch.einsum("hjd,hdx->jhx", self.q[heads][:, chunk.targets], w_k)
+        w_v, w_q = self._by_head(self.w_v), self._by_head(self.w_q)
+        a = self.a[:, targets, sources]  # [h, p]
+        u = a[..., None] * (self.v[:, sources] - self.o[:, targets])  # [h, p, d]
+        a_m = self.a[:, targets]  # [h, p, m]
+        k_bar = (a_m @ self.k)[:, :, None]  # [h, p, 1, d]
+        av = a_m[..., None] * self.v[:, None]  # [h, p, m, d]
+        vk = av.mT @ (self.k[:, None] - k_bar)  # [h, p, d, e]
+        vk *= (targets == sources)[:, None, None]
+        return {
+            "value": torch.einsum("hp,hdx->phdx", a, w_v),
+            "key": torch.einsum("hpd,hpx->phdx", u, self._w(targets)),
+            "query": torch.einsum("hpde,hex->phdx", vk, w_q),
+        }
 
-        w_s = _times(w, covariance)
-        ww = w_s @ w.mT  # [j, h, g]
-        wv = torch.einsum("jhx,gex->jhge", w_s, w_v)
-        vv = torch.einsum("hdx,gex->hdge", _times(w_v, covariance), w_v)
-        of_value = torch.einsum("jhdge,hdge->jhg", gram, vv)
-        of_both = torch.einsum("jhdge,jhge->jhdg", gram, wv)
-        of_both = of_both.flatten(1, 2)  # [j, h * d, g]
-        of_key = torch.einsum("jhdge,jhg->jhdge", gram, ww)
-        of_key = of_key.flatten(3).flatten(1, 2)  # [j, h * d, g * e]
+    def _own_block(self, chunk: Chunk, mixing: dict[str, Tensor]) -> Tensor:
+        """J[j,j] = D_j (I + W_O C[j,j]), [target, hidden, hidden]."""
+        c = mixing["value"] + mixing["key"] + mixing["query"]  # [target, head, d, hidden]
+        return torch.baddbmm(chunk.d, chunk.p, c.flatten(1, 2))
 
-        value = ((a @ of_value) * a).sum(-1)
-        mixed = ((u @ of_both) * a).sum(-1)
-        key = ((u @ of_key) * u).sum(-1)
-        return value, 2 * mixed, key
+    def _numbers(self, chunk: Chunk) -> Tensor:
+        """(a, u) of each pair and head, [target, source, head, 1 + d]."""
+        a = self.a[:, chunk.targets][:, :, chunk.sources]  # [head, target, source]
+        a = a.permute(1, 2, 0)[..., None]  # [target, source, head, 1]
+        v = self.v[:, chunk.sources].transpose(0, 1)  # [source, head, d]
+        o = self.o[:, chunk.targets].transpose(0, 1)  # [target, head, d]
+        return torch.cat([a, a * (v - o[:, None])], -1)
 
-    def _diagonal(
-        self, chunk: Chunk, paths: Collection[str], covariance: Tensor | None = None
-    ) -> Tensor:
-        """‖·‖² [row] of the blocks where i = j by these paths; they are formed."""
-        rows, _ = chunk.diagonal
-        c = self._mixing(chunk.targets[rows], chunk.targets[rows], paths)
-        block = chunk.p[rows] @ c.flatten(1, 2)  # [row, hidden, hidden]
-        if "residual" in paths:
-            block += chunk.d[rows]
-        return (_times(block, covariance) * block).sum((1, 2))
+    def _products(self, chunk: Chunk, spread: Tensor | None = None) -> Tensor:
+        """Inner products of the matrices that (a, u) weight, [target, head, 1 + d, head, 1 + d].
 
-    def _mixing(self, targets: Tensor, sources: Tensor, paths: Collection[str] = PATHS) -> Tensor:
-        """C[j,i] of each pair (j, i), [pair, head, d, hidden], by the three paths through heads."""
-        w_v = self._by_head(self.w_v)
-        a = self.a[:, targets, sources]  # [head, pair]
-        o = self.o[:, targets]  # [head, pair, d]
-        c = w_v.new_zeros(len(targets), *w_v.shape)
-        if "value" in paths:
-            c += a.T[:, :, None, None] * w_v
-        if "key" in paths:
-            u = a[..., None] * (self.v[:, sources] - o)  # [head, pair, d]
-            w = self.q[:, targets] @ self._by_head(self.w_k)  # [head, pair, hidden]
-            uw = u[..., None] * w[:, :, None]  # [head, pair, d, hidden]
-            c += uw.transpose(0, 1)
-        if "query" in paths:
-            a = self.a[:, targets]  # of every position m, [head, pair, m]
-            vk = (a[..., None] * self.v[:, None]).mT @ self.k[:, None]  # [head, pair, d, d]
-            spread = vk - o[..., None] * (a @ self.k)[:, :, None]
-            spread *= (targets == sources)[:, None, None].to(spread)
-            query = spread @ self._by_head(self.w_q)[:, None]  # [head, pair, d, hidden]
-            c += query.transpose(0, 1)
-        return c
+        Axes below: target j, heads h and g, their dimensions d and e, hidden x.
+        """
+        gram = chunk.gram  # [j, h, d, g, e]
+        w = _along(self._w(chunk.targets), spread)  # [h, j, x]
+        w_v = _along(self._by_head(self.w_v), spread)  # [h, d, x]
+        ww = torch.einsum("hjx,gjx->jhg", w, w)
+        wv = torch.einsum("hjx,gex->jhge", w, w_v)
+        vv = torch.einsum("hdx,gex->hdge", w_v, w_v)
+        mixed = torch.einsum("jhdge,jhge->jhdg", gram, wv)
+
+        targets, heads, d = gram.shape[:3]
+        products = gram.new_empty(targets, heads, 1 + d, heads, 1 + d)
+        products[:, :, 0, :, 0] = torch.einsum("jhdge,hdge->jhg", gram, vv)
+        products[:, :, KEY, :, 0] = mixed
+        products[:, :, 0, :, KEY] = mixed.permute(0, 3, 1, 2)  # [j, g, h, d]
+        products[:, :, KEY, :, KEY] = gram * ww[:, :, None, :, None]
+        return products
+
+    def _w(self, targets: Tensor) -> Tensor:
+        """w_j = W_Kᵀ q_j, [head, target, hidden]."""
+        return self.q[:, targets] @ self._by_head(self.w_k)
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """[head * d, hidden] to [head, d, hidden]"""
         return rows.unflatten(0, (self.number_of_heads, -1))
 
 
-def _times(x: Tensor, covariance: Tensor | None) -> Tensor:
-    return x if covariance is None else x @ covariance.to(x)
+def _along(x: Tensor, spread: Tensor | None) -> Tensor:
+    return x if spread is None else x @ spread
+
+
+def _squares(blocks: Tensor) -> Tensor:
+    """‖·‖² of one block for each target, [target, 1]."""
+    return blocks.square().sum((1, 2))[:, None]
+
+
+def _square_form(numbers: Tensor, products: Tensor) -> Tensor:
+    """‖Σ number · matrix‖² by the inner products of the matrices, [target, source]."""
+    numbers = numbers.flatten(2)  # [target, source, head * (1 + d)]
+    products = products.flatten(3).flatten(1, 2)  # [target, head * (1 + d), head * (1 + d)]
+    return ((numbers @ products) * numbers).sum(-1)
+
+
+def _of_one_head(products: Tensor) -> Tensor:
+    """[target, head, d, head, e] to [target, head, d, e]: each head with itself."""
+    return products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)

@@ -16,7 +16,8 @@ from ..inputs import prepare
 from ..values import shortened
 from ..words import Inputs
 from .jacobian import LayerJacobian
-from .post_ln import names_of, score_bias, without_heads
+from .knock_out import without_heads
+from .post_ln import names_of, score_bias
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,10 +37,6 @@ class LayerStack:
     def __repr__(self) -> str:
         text = shortened(" ".join(self.tokens))
         return f"LayerStack({len(self.layers)} layers, {len(self.tokens)} tokens: {text})"
-
-    @property
-    def positions(self) -> list[int]:
-        return list(range(len(self.tokens)))
 
     @property
     def modules(self) -> list[str]:
@@ -116,10 +113,8 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
             raise ValueError("expected a stack of the same model, got that of another one")
         return inputs
     prepared, tokens = prepare(model, inputs)
-    layers, shared = _layers(model)
-    if any(
-        hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules()
-    ):
+    layers, may_repeat = _layers(model)
+    if any(map(_is_compiled, model.modules())):
         raise ValueError(
             "expected a model as it was before torch.compile, got a compiled one, which may run no "
             "hook"
@@ -143,52 +138,37 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
 
     with clean_pass(model), hooked(layers, before, after):
         model(**prepared)
-    if set(names) != set(layers) or not (shared or names == list(layers)):
+    if set(names) != set(layers) or not (may_repeat or names == list(layers)):
         raise ValueError(
             f"expected each of {list(layers)[:2]}... to run once and in order, they ran "
             f"{list(Counter(names).values())} times; a layer whose forward is called directly is "
             "hidden from hooks; noise_response works on any site that runs"
         )
-    for left, entered in zip(outputs, states[1:], strict=False):
-        if not torch.equal(left, entered):
-            raise ValueError(
-                f"expected what leaves one of {names[0]!r}... to enter the next, so that they are "
-                f"the layers of {type(model).__name__}, got another state; noise_response and "
-                "downstream_influence(inject=, observe=, method='noise') measure any sites"
-            )
-    for name, state in zip(names, states, strict=True):
-        if state.shape[:-1] != (1, len(tokens)):
-            raise ValueError(
-                f"expected a hidden state [1, seq={len(tokens)}, hidden] at {name!r} of "
-                f"{type(model).__name__}, got {list(state.shape)}; its positions are not those of "
-                "the tokens"
-            )
-    if shared:
+    _check_states(type(model).__name__, names, states, outputs, len(tokens))
+    ran = [layers[name] for name in names]
+    if may_repeat:
         names = [f"{name}[{number}]" for number, name in enumerate(names)]
     mask = prepared.get("attention_mask")
     mask = None if mask is None or bool(mask.all()) else mask[0]
-    ran = [layers[module_name(name)] for name in names]
     states, outputs = [state[0] for state in states], [output[0] for output in outputs]
     return LayerStack(model, inputs, names, ran, states, outputs, arguments, tokens, mask)
 
 
-def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[LayerStack, int]:
-    """The stack, and the number of the layer that the hidden state of site `inject` enters.
-
-    Both are from one forward pass.
-    """
+@torch.no_grad()
+def layer_behind(stack: LayerStack, inject: str | None) -> int:
+    """The number of the layer that what site `inject` puts out enters; None enters the first."""
     if inject is None:
-        return layer_stack(model, inputs), 0
-    if isinstance(inputs, LayerStack):
-        inputs = inputs.sentence
-    with record(model, module_name(inject)) as trace:
-        stack = layer_stack(model, inputs)
+        return 0
     number = stack.number(inject)
-    if number is not None and number + 1 < len(stack.layers):
-        return stack, number + 1
-    (fired,) = trace.firings.values()
-    if number is None and len(fired) == 1 and torch.equal(fired[0][0], stack.states[0]):
-        return stack, 0
+    if number is None:
+        prepared, _ = prepare(stack.model, stack.sentence)
+        with record(stack.model, inject, stop=True) as trace:
+            stack.model(**prepared)
+        _, hidden = trace.runs[0]
+        if torch.equal(hidden[0], stack.states[0]):
+            return 0
+    elif number + 1 < len(stack.layers):
+        return number + 1
     raise ValueError(
         f"expected a site whose output enters a layer, got {inject!r}; "
         f"choose what feeds {stack.names[0]!r} or one of {stack.names[:-1]}; the method "
@@ -196,20 +176,42 @@ def stack_behind(model: nn.Module, inputs: Inputs, inject: str | None) -> tuple[
     )
 
 
+def _check_states(
+    model: str, names: list[str], states: list[Tensor], outputs: list[Tensor], seq: int
+) -> None:
+    for left, entered in zip(outputs, states[1:], strict=False):
+        if not torch.equal(left, entered):
+            raise ValueError(
+                f"expected what leaves one of {names[0]!r}... to enter the next, so that they are "
+                f"the layers of {model}, got another state; noise_response and "
+                "downstream_influence(inject=, observe=, method='noise') measure any sites"
+            )
+    for name, state in zip(names, states, strict=True):
+        if state.shape[:-1] != (1, seq):
+            raise ValueError(
+                f"expected a hidden state [1, seq={seq}, hidden] at {name!r} of {model}, got "
+                f"{list(state.shape)}; its positions are not those of the tokens"
+            )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or bool(getattr(module, "_compiled_call_impl", None))
+
+
 def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
     """The layers by name, and whether they may run more than once."""
     config: Any = model.config
     depth = getattr(config, "num_hidden_layers", None)
-    may_repeat = hasattr(config, "num_hidden_groups")
-    lists = {
-        name: modules
-        for name, modules in model.named_modules()
-        if isinstance(modules, nn.ModuleList) and len(modules) == depth
-    }
-    if lists and not may_repeat:  # a model may have as many heads as layers, and before them
+    found: dict[str, nn.Module] = {}
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if names_of(module):
+            found[name] = module
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            lists[name] = module
+    if lists and not hasattr(config, "num_hidden_groups"):  # as ALBERT has
         name = max(lists, key=lambda name: _attends(lists[name]))
-        return {f"{name}.{number}": module for number, module in enumerate(lists[name])}, False
-    found = {name: module for name, module in model.named_modules() if names_of(module)}
+        return {f"{name}.{number}": layer for number, layer in enumerate(lists[name])}, False
     if not found:
         raise ValueError(
             f"expected a ModuleList of num_hidden_layers={depth} layers, {type(model).__name__} "
@@ -219,7 +221,10 @@ def _layers(model: nn.Module) -> tuple[dict[str, nn.Module], bool]:
 
 
 def _attends(layers: nn.ModuleList) -> tuple[bool, bool]:
-    """Whether the first is a layer for sure, and whether it looks like one."""
+    """Whether the first is a layer for sure, and whether it looks like one.
+
+    A model may have as many heads as layers, and before them.
+    """
     kinds = [type(module).__name__ for module in layers[0].modules()]
     return bool(names_of(layers[0])), any("ttention" in kind for kind in kinds)
 

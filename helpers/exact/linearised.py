@@ -6,26 +6,17 @@ b_2 + y), position by position (Devlin et al. 2019, post-LN). The derivative of 
 A ∘ (dS - Σ A dS), S the scores.
 """
 
-import copy
 import math
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..hooks import hidden_state
-from .post_ln import (
-    NormAt,
-    check_output,
-    head_mask,
-    layer_norm,
-    layer_parts,
-    norm_jvp,
-    norm_vjp,
-    with_slope,
-    without_heads,
-)
+from .knock_out import head_mask, without_heads
+from .norms import layer_norm
+from .post_ln import INSTEAD, layer_parts
 
 
 class LinearisedLayer:
@@ -45,76 +36,45 @@ class LinearisedLayer:
         output: Tensor | None = None,
         without: Sequence[int] = (),
     ):
-        if hidden.ndim != 2:
-            raise ValueError(
-                f"expected hidden [seq, hidden] of one sentence, got {list(hidden.shape)}; "
-                "pass hidden[0]"
-            )
-        if hidden.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"expected hidden in float32 or float64, got {hidden.dtype}; call hidden.float()"
-            )
         parts = layer_parts(layer)
+        _check(hidden, attention_mask, width=parts["query"].in_features)
 
-        def weights(part: str) -> tuple[Tensor, Tensor]:
-            linear = parts[part]
-            weight = linear.weight.detach().to(hidden.dtype)
-            bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
-            return weight, bias.to(hidden.dtype)
+        def linear(part: str, x: Tensor) -> tuple[Tensor, Tensor]:
+            """W and x Wᵀ + b of a part."""
+            weight, bias = parts[part].weight.detach().to(x), parts[part].bias
+            if bias is not None:
+                bias = bias.detach().to(x)
+            return weight, functional.linear(x, weight, bias)
 
         self.number_of_heads = parts["heads"]
-        self.w_q, b_q = weights("query")
-        self.w_k, b_k = weights("key")
-        self.w_v, b_v = weights("value")
-        self.w_o, b_o = weights("attention_output")
-        self.w_1, b_1 = weights("up")
-        self.w_2, b_2 = weights("down")
-        self.w_o = self.w_o * head_mask(parts, without).to(hidden.dtype)
-        if hidden.shape[1] != self.w_q.shape[1]:
-            raise ValueError(
-                f"expected hidden [seq, hidden={self.w_q.shape[1]}], got {list(hidden.shape)}"
-            )
-
-        scale = (self.w_q.shape[0] // self.number_of_heads) ** -0.5  # 1/√d
-        self.q = self._split(hidden @ self.w_q.T + b_q) * scale  # [head, seq, d]
-        self.k = self._split(hidden @ self.w_k.T + b_k)
-        self.v = self._split(hidden @ self.w_v.T + b_v)
+        self.w_q, q = linear("query", hidden)
+        self.w_k, k = linear("key", hidden)
+        self.w_v, v = linear("value", hidden)
+        scale = (q.shape[1] // self.number_of_heads) ** -0.5  # 1/√d
         self.w_q = self.w_q * scale  # so that q = x W_Qᵀ everywhere below
+        self.q = self._split(q) * scale  # [head, seq, d]
+        self.k = self._split(k)
+        self.v = self._split(v)
         scores = self.q @ self.k.mT  # [head, target, source]
         if score_bias is not None:
             scores = scores + score_bias.to(scores)
         if attention_mask is not None:
-            if attention_mask.shape != hidden.shape[:1] or not attention_mask.any():
-                raise ValueError(
-                    f"expected attention_mask [seq={len(hidden)}] with a 1 where a position is "
-                    f"attended to, got {list(attention_mask.shape)} with "
-                    f"{int(attention_mask.count_nonzero())} of them"
-                )
             scores = scores.masked_fill(attention_mask == 0, -math.inf)
         self.a = scores.softmax(-1)  # [head, target, source]
         self.o = self.a @ self.v  # [head, seq, d]
 
-        z_1 = self._join(self.o) @ self.w_o.T + b_o + hidden  # [seq, hidden]
-        y, self.norm_1 = layer_norm(parts["attention_norm"], z_1)
-        inner, self.slope = with_slope(parts["activation"], y @ self.w_1.T + b_1)  # [seq, inner]
-        out, self.norm_2 = layer_norm(parts["output_norm"], inner @ self.w_2.T + b_2 + y)
-        self.formed: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # by `LayerJacobian`
-
+        keep = head_mask(parts, without).to(hidden)  # [head * d]
+        w_o, attended = linear("attention_output", self._join(self.o) * keep)
+        self.w_o = w_o * keep
+        y, self.norm_1 = layer_norm(parts["attention_norm"], attended + hidden)
+        self.w_1, inner = linear("up", y)  # [seq, inner]
+        inner, self.slope = with_slope(parts["activation"], inner)
+        self.w_2, fed = linear("down", inner)
+        out, self.norm_2 = layer_norm(parts["output_norm"], fed + y)
         if output is None:
             with without_heads(layer, without):
                 output = _run(layer, hidden, attention_mask)
-        check_output(layer, out, output)
-
-    def to(self, dtype: torch.dtype) -> Self:
-        """The same linearisation rounded to `dtype`, for cheaper `jvp` and `vjp`."""
-        cast = copy.copy(self)
-        cast.formed = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(cast, name, value.to(dtype))
-            elif isinstance(value, NormAt):
-                setattr(cast, name, NormAt(value.x_hat.to(dtype), value.gain.to(dtype)))
-        return cast
+        _check_output(layer, out, output)
 
     @torch.no_grad()
     def jvp(self, tangents: Tensor) -> Tensor:
@@ -131,23 +91,23 @@ class LinearisedLayer:
         s = self._softmax_derivative(s)
         o = torch.einsum("hrji,hid->rhjd", s, self.v)
         o += torch.einsum("hji,rhid->rhjd", self.a, v)
-        y = norm_jvp(self.norm_1, _add_product(t, self._join(o), self.w_o.T))
+        y = self.norm_1.jvp(t + self._join(o) @ self.w_o.T)
         inner = (y @ self.w_1.T).mul_(self.slope)  # [r, seq, inner]
-        z = _add_product(y, inner, self.w_2.T)
-        return norm_jvp(self.norm_2, z).view(tangents.shape)
+        z = y + inner @ self.w_2.T
+        return self.norm_2.jvp(z).view(tangents.shape)
 
     @torch.no_grad()
     def vjp(self, cotangents: Tensor) -> Tensor:
         """Jᵀ·c: the input movement that the output reading `cotangents` [..., seq, hidden] sees."""
-        c = norm_vjp(self.norm_2, self._batch(cotangents))  # [r, seq, hidden]
-        inner = (c @ self.w_2).mul_(self.slope)  # [r, seq, inner]
-        g = norm_vjp(self.norm_1, _add_product(c, inner, self.w_1))
-        o = self._split(g @ self.w_o)  # [r, h, seq, d]
+        z = self.norm_2.vjp(self._batch(cotangents))  # [r, seq, hidden]
+        inner = (z @ self.w_2).mul_(self.slope)  # [r, seq, inner]
+        y = self.norm_1.vjp(z + inner @ self.w_1)
+        o = self._split(y @ self.w_o)  # [r, h, seq, d]
         s = self._softmax_derivative(torch.einsum("rhjd,hid->hrji", o, self.v))
         q = self._join(torch.einsum("hrji,hid->rhjd", s, self.k))  # [r, seq, hidden]
         k = self._join(torch.einsum("hrji,hjd->rhid", s, self.q))
         v = self._join(torch.einsum("hji,rhjd->rhid", self.a, o))
-        return (g + q @ self.w_q + k @ self.w_k + v @ self.w_v).view(cotangents.shape)
+        return (y + q @ self.w_q + k @ self.w_k + v @ self.w_v).view(cotangents.shape)
 
     def _softmax_derivative(self, s: Tensor) -> Tensor:
         """A ∘ (s - Σ A s) of [head, r, target, source], which is its own transpose; in place."""
@@ -192,9 +152,40 @@ def attention_scores(layer: nn.Module, targets: Tensor, sources: Tensor) -> Tens
     return q @ k.mT / math.sqrt(q.shape[-1])
 
 
-def _add_product(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """x + y W, [r, seq, hidden], in one pass."""
-    return torch.addmm(x.flatten(0, 1), y.flatten(0, 1), w).view_as(x)
+def with_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """φ(x) and φ'(x) of an elementwise activation, by reverse mode: an output has one input."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()  # of inference mode's own tensors there is no gradient
+        y = activation(x * 1)  # one that works in place may not change x itself
+        (slope,) = torch.autograd.grad(y.sum(), x)
+    kept = torch.arange(x.numel(), device=x.device).view_as(x) % 7 == 0
+    alone = activation(x.detach() * kept)  # where the others are 0
+    if not torch.allclose(alone[kept], y[kept], rtol=1e-3, atol=1e-5):
+        raise ValueError(
+            "expected an activation of each number by itself, got one in which numbers meet, "
+            f"{type(activation).__name__}; {INSTEAD}"
+        )
+    return y.detach(), slope
+
+
+def _check(hidden: Tensor, attention_mask: Tensor | None, width: int) -> None:
+    if hidden.ndim != 2 or hidden.shape[1] != width:
+        raise ValueError(
+            f"expected hidden [seq, hidden={width}] of one sentence, got {list(hidden.shape)}; "
+            "pass hidden[0] of a batch"
+        )
+    if hidden.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"expected hidden in float32 or float64, got {hidden.dtype}; call hidden.float()"
+        )
+    if attention_mask is None:
+        return
+    if attention_mask.shape != hidden.shape[:1] or not attention_mask.any():
+        raise ValueError(
+            f"expected attention_mask [seq={len(hidden)}] with a 1 where a position is "
+            f"attended to, got {list(attention_mask.shape)} with "
+            f"{int(attention_mask.count_nonzero())} of them"
+        )
 
 
 def _run(layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -202,9 +193,24 @@ def _run(layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None) -> Ten
     dtype = next(layer.parameters()).dtype
     mask = None
     if attention_mask is not None:
-        mask = hidden.new_zeros(1, 1, 1, len(hidden), dtype=dtype).masked_fill(
-            attention_mask == 0, torch.finfo(dtype).min
-        )
+        mask = hidden.new_zeros(1, 1, 1, len(hidden), dtype=dtype)
+        mask = mask.masked_fill(attention_mask == 0, torch.finfo(dtype).min)
     found = hidden_state(layer(hidden[None].to(dtype), mask))
     assert found is not None
     return found[0]
+
+
+def _check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
+    """Whatever else a layer might do (causal masks, rotary positions, an edit) shows in its output.
+
+    Both are [seq, hidden].
+    """
+    precision = max(torch.finfo(theirs.dtype).eps, torch.finfo(ours.dtype).eps)
+    allowed = 1e3 * precision * ours.abs().max()
+    close = theirs.shape == ours.shape and ((theirs - ours).abs() <= allowed).all()
+    if not close:  # a NaN is not close to anything
+        raise ValueError(
+            f"expected a post-LN layer's computation, {type(layer).__name__} gives another output "
+            f"(rotary positions, relative ones, a decoder's causal attention, another order of its "
+            f"parts, an edit in place, or no number at all); {INSTEAD}"
+        )

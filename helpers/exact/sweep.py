@@ -15,75 +15,109 @@ from ..result import Progress
 from ..sampling import Sampling, average, factor, normal
 from .layers import LayerStack
 
+Measured = tuple[Tensor, Tensor | None]  # mean and standard error, None where it is exact
 
-def sweep(
+
+def forward(
     stack: LayerStack,
     layers: Sequence[int],
-    places: Sequence,
+    sources: Sequence[int],
     how: Sampling,
     progress: Progress,
-    *,
-    backward: bool = False,
-    covariance: Tensor | None = None,
-    start: Callable[[Tensor, int], Tensor] | None = None,
-    size: int | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Mean and error of ‖·‖² [layer, target, source] for a disturbance of each place.
-
-    It enters the first of `layers` and goes through all of them, or `backward`. `start` makes
-    [sample, seq, hidden] of directions [sample, size] for a place; by default they are the state
-    there. The `covariance` is that of the sources.
-    """
+    covariance: Tensor | None,
+) -> Measured:
+    """‖·‖² [layer, target, source] of a disturbance of each source that goes through `layers`."""
     state = stack.states[layers[0]]
-    seq, hidden = state.shape
-    spread = factor(covariance, hidden).to(state)
-    rank = size or spread.shape[1]
-    samples = how.count(rank)
-    jacobians = [stack.jacobian(layer) for layer in layers]
-    if how.dtype is not None:
-        jacobians = [J.to(how.dtype) for J in jacobians]
+    spread = factor(covariance, state.shape[1]).to(state)
+    steps = [stack.jacobian(layer).jvp for layer in layers]
 
-    def at_place(directions: Tensor, place: int) -> Tensor:
-        vectors = state.new_zeros(len(directions), seq, hidden)
-        vectors[:, place] = directions if backward else directions @ spread.mT
-        return vectors
-
-    def measured(directions: Tensor, place: Any) -> Tensor:
-        vectors = (start or at_place)(directions, place).to(jacobians[0].w_o.dtype)
+    def measured(directions: Tensor, source: int) -> Tensor:
+        tangents = _at(source, directions @ spread.mT, len(state))
         squares = []
-        for jacobian in jacobians:
-            vectors = jacobian.vjp(vectors) if backward else jacobian.jvp(vectors)
-            moved = vectors.to(state.dtype)
-            squares.append((moved @ spread if backward else moved).square().sum(-1))
-        return torch.stack(squares, 1)  # [sample, layer, seq]
+        for step in steps:
+            tangents = step(tangents)
+            squares.append(tangents.square().sum(-1))
+        return torch.stack(squares, 1)  # [sample, layer, target]
 
-    generator = torch.Generator().manual_seed(how.seed + layers[0])
-    drawn = partial(_directions, generator, samples, rank, state)
-    at_once = max(1, TOKENS_PER_PASS // seq)
-    desc = f"{how.method}, {stack.names[layers[0]]}"
+    return _over_directions(measured, sources, spread.shape[1], stack, layers[0], how, progress)
+
+
+def backward(
+    stack: LayerStack,
+    last: int,
+    targets: Sequence[int],
+    how: Sampling,
+    progress: Progress,
+    covariance: Tensor | None,
+    start: Callable[[Tensor], Tensor] | None = None,
+    size: int | None = None,
+) -> Measured:
+    """‖·‖² [layer, target, source] of each target as it reads what enters the layers up to `last`.
+
+    The target is a position after layer `last`; or what `start` leads back to there, from
+    directions [sample, size] to [sample, seq, hidden].
+    """
+    state = stack.states[last]
+    spread = factor(covariance, state.shape[1]).to(state)
+    steps = [stack.jacobian(layer).vjp for layer in range(last, -1, -1)]
+
+    def measured(directions: Tensor, target: int) -> Tensor:
+        cotangents = start(directions) if start else _at(target, directions, len(state))
+        squares = []
+        for step in steps:
+            cotangents = step(cotangents)
+            squares.append((cotangents @ spread).square().sum(-1))
+        return torch.stack(squares[::-1], 1)  # [sample, layer, source]
+
+    size = size or state.shape[1]
+    mean, stderr = _over_directions(measured, targets, size, stack, last, how, progress)
+    return mean.mT, None if stderr is None else stderr.mT
+
+
+def _at(place: int, directions: Tensor, seq: int) -> Tensor:
+    """[sample, seq, hidden]: the directions [sample, hidden] at one position, 0 elsewhere."""
+    vectors = directions.new_zeros(len(directions), seq, directions.shape[1])
+    vectors[:, place] = directions
+    return vectors
+
+
+def _over_directions(
+    measured: Callable[[Tensor, Any], Tensor],
+    places: Sequence[int],
+    size: int,
+    stack: LayerStack,
+    layer: int,
+    how: Sampling,
+    progress: Progress,
+) -> Measured:
+    """Mean and error of what is measured, over orthogonal directions [sample, size]."""
+    state = stack.states[layer]
+    samples = how.count(size)
+    generator = torch.Generator().manual_seed(how.seed + layer)
+    drawn = partial(_directions, generator, samples, size, state)
+    at_once = max(1, TOKENS_PER_PASS // len(state))
+    desc = f"{how.method}, {stack.names[layer]}"
     mean, stderr = average(measured, drawn, places, at_once, progress, desc)
-    if backward:
-        mean, stderr = mean.mT, stderr.mT
     if how.method == "exact":
         return mean, None
-    # drawn without replacement: the error vanishes when all are used
-    spent = samples / rank
-    return mean, stderr * math.sqrt(1 - spent) if spent < 1 else torch.zeros_like(mean)
+    if samples == size:
+        return mean, torch.zeros_like(mean)
+    return mean, stderr * math.sqrt(1 - samples / size)  # drawn without replacement
 
 
-def _directions(generator: torch.Generator, samples: int, rank: int, like: Tensor) -> Tensor:
-    """[sample, rank] with E‖J·direction‖² = ‖J‖²_F: orthogonal; each basis vector once when all."""
-    if samples == rank:
-        return rank**0.5 * torch.eye(rank).to(like)
-    return rank**0.5 * torch.linalg.qr(normal(generator, (rank, samples), like)).Q.mT
+def _directions(generator: torch.Generator, samples: int, size: int, like: Tensor) -> Tensor:
+    """[sample, size] with E‖J·direction‖² = ‖J‖²_F: orthogonal; each basis vector once when all."""
+    if samples == size:
+        return size**0.5 * torch.eye(size).to(like)
+    return size**0.5 * torch.linalg.qr(normal(generator, (size, samples), like)).Q.mT
 
 
 def cotangents(
     stack: LayerStack, observe: str | Callable[[Any], Tensor]
-) -> tuple[Callable[[Tensor, int], Tensor], int]:
+) -> tuple[Callable[[Tensor], Tensor], int]:
     """`start` and `size` of a sweep backwards from `observe`, which follows the last layer."""
     entering: list[Tensor] = []  # each layer
-    last: list[Tensor] = []  # what the last layer puts out
+    leaving: list[Tensor] = []  # the last module; its last run is the last layer
 
     def cut(kept: list[Tensor], hidden: Tensor) -> Tensor:
         kept.append(hidden.detach().requires_grad_())
@@ -93,7 +127,7 @@ def cotangents(
     site = layers[-1] if callable(observe) else observe
     prepared, _ = prepare(stack.model, stack.sentence)
     enter = edit(stack.model, dict.fromkeys(layers, partial(cut, entering)), entering=True)
-    leave = edit(stack.model, {layers[-1]: partial(cut, last)})
+    leave = edit(stack.model, {layers[-1]: partial(cut, leaving)})
     with torch.enable_grad(), enter, leave, record(stack.model, site, detach=False) as trace:
         output = stack.model(**prepared)
         answer = observe(output) if callable(observe) else trace[site]
@@ -103,18 +137,16 @@ def cotangents(
             f"expected one of the layers {stack.names}, or what follows the last and has no "
             f"positions, as a tensor, got {observe!r}"
         )
-    weighted = answer.flatten() @ torch.linspace(1, 2, answer.numel()).to(answer)
-    slopes = torch.autograd.grad(weighted, entering, retain_graph=True, allow_unused=True)
-    if any(slope is not None and slope.any() for slope in slopes):
+    gradient = partial(torch.autograd.grad, answer, retain_graph=True)
+    earlier = gradient(entering, torch.ones_like(answer), allow_unused=True)
+    if any(slope is not None for slope in earlier):
         raise ValueError(
             "expected a function of the last hidden state and what follows it, got one that reads "
             "earlier ones too; downstream_influence(method='noise', observe=...) measures it"
         )
 
-    def start(directions: Tensor, _place: int) -> Tensor:
+    def start(directions: Tensor) -> Tensor:
         rows = directions.view(-1, *answer.shape)
-        return torch.cat(
-            [torch.autograd.grad(answer, last[-1], row, retain_graph=True)[0] for row in rows]
-        )
+        return torch.cat([gradient(leaving[-1], row)[0] for row in rows])
 
     return start, answer.numel()
