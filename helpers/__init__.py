@@ -38,8 +38,8 @@ from .interactive import explorer, save_page, view
 from .lines import curves
 from .models import load_bert
 from .noise import noise_response
-from .result import Influence, load_influence, measure
+from .result import Influence, load_influence
 from .shapes import module_tree, shape_table
 from .source import show_source
-from .statistics import mark_sentence, read_sentences
+from .statistics import mark_sentence, measure, read_sentences
 from .words import Sentence, encode

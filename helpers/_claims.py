@@ -11,28 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One statement, whether it holds, and what was measured ("" when nothing was given)."""
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """Whether something holds (None: there is no answer yet), and the line that says so."""
 
-    statement: str
-    holds: bool
-    measured: str
+    holds: bool | None
+    line: str
 
-    def __str__(self) -> str:
-        beside = f" ({self.measured})" if self.measured else ""
-        if self.holds:
-            return f"✓ {self.statement}{beside}"
-        return f"✗ {self.statement}{beside} – not for this input"
+    def __repr__(self) -> str:
+        return self.line
 
 
-class Claims(list[Claim]):
-    """A list of claims that a notebook shows a line each."""
+class Claims(list[Verdict]):
+    """Verdicts that a notebook shows a line each."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(map(str, self))
-
-    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{html.escape(str(claim))}</li>" for claim in self)
@@ -47,36 +41,22 @@ def claims(statements: Mapping[str, Any]) -> Claims:
     no meaning on other input, such as the sixth layer of a model with four: what it raises is shown
     beside a ✗, as "cannot be judged".
 
-    Returns a list of `Claim`, with `.statement`, `.holds` and `.measured`.
+    Returns a list of verdicts, with `.holds` and `.line`.
 
     >>> print(claims({"two is less than three": 2 < 3, "the sum is zero": (1 + 1 == 0, 2)}))
     ✓ two is less than three
     ✗ the sum is zero (2) – not for this input
     """
-    return Claims(Claim(str(statement), *_judge(value)) for statement, value in statements.items())
+    found = Claims()
+    for statement, value in statements.items():
+        holds, measured = _judge(value)
+        beside = f" ({measured})" if measured else ""
+        line = f"✓ {statement}{beside}" if holds else f"✗ {statement}{beside} – not for this input"
+        found.append(Verdict(holds, line))
+    return found
 
 
-def _judge(value: Any) -> tuple[bool, str]:
-    try:
-        found = value() if isinstance(value, Callable) else value  # type: ignore[arg-type]
-        condition, measured = found if isinstance(found, tuple) else (found, "")
-        return bool(condition), f"{measured:.3g}" if isinstance(measured, float) else str(measured)
-    except Exception as error:  # whatever a statement meets on input it was not made for
-        return False, f"cannot be judged: {type(error).__name__}: {error}"
-
-
-@dataclass(frozen=True)
-class Check:
-    """The verdict on an answer: `.right` is None while there is none yet."""
-
-    right: bool | None
-    message: str
-
-    def __repr__(self) -> str:
-        return self.message
-
-
-def check(answer: Any, right: Callable[[Any], Any], hint: str = "") -> Check:
+def check(answer: Any, right: Callable[[Any], Any], hint: str = "") -> Verdict:
     """Judge the answer to an exercise without telling the right one; never raises.
 
     `answer` is `...` until the reader writes one. `right` is a function of the answer that returns
@@ -90,8 +70,18 @@ def check(answer: Any, right: Callable[[Any], Any], hint: str = "") -> Check:
     ✓ right
     """
     if answer is ...:
-        return Check(None, "… still to do: put your answer in place of the three dots")
+        return Verdict(None, "… still to do: put your answer in place of the three dots")
     holds, error = _judge(lambda: right(answer))
     if holds:
-        return Check(True, "✓ right")
-    return Check(False, "; ".join(part for part in ("✗ not yet", hint, error) if part))
+        return Verdict(True, "✓ right")
+    return Verdict(False, "; ".join(filter(None, ["✗ not yet", hint, error])))
+
+
+def _judge(value: Any) -> tuple[bool, str]:
+    """Whether a condition holds, and what was measured, as text."""
+    try:
+        found = value() if callable(value) else value
+        condition, measured = found if isinstance(found, tuple) else (found, "")
+        return bool(condition), f"{measured:.3g}" if isinstance(measured, float) else str(measured)
+    except Exception as error:  # whatever a statement meets on input it was not made for
+        return False, f"cannot be judged: {type(error).__name__}: {error}"

@@ -17,23 +17,20 @@ HALF = (torch.float16, torch.bfloat16)
 @contextmanager
 def clean_pass(model: nn.Module) -> Iterator[None]:
     """Around one forward pass: `ValueError`, with the cause, for one that is random or coarse."""
-    coarse: list[str] = []
-    modules = dict(model.named_modules())
 
     def look(name: str, _args: tuple, output: Any) -> None:
         for leaf in tree_leaves(output):
             if getattr(leaf, "dtype", None) in HALF:
-                coarse.append(f"{leaf.dtype} from a {type(modules[name]).__name__}")
+                raise ValueError(
+                    f"expected a pass in float32 or float64, got {leaf.dtype} from {name!r}, whose "
+                    "rounding would be measured; take the autocast or the .half() out of the "
+                    "model's forward"
+                )
 
     check_precision(model)
     before = _generators()
-    with hooked(modules, after=look):
+    with hooked(dict(model.named_modules()), after=look):
         yield
-    if coarse:
-        raise ValueError(
-            f"expected a pass in float32 or float64, got {coarse[0]}, whose rounding would be "
-            "measured; take the autocast or the .half() out of the model's forward"
-        )
     if not all(map(torch.equal, before, _generators())):
         raise ValueError(
             "expected a pass that gives the same each time, got one that draws random numbers, "

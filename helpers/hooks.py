@@ -11,7 +11,7 @@ A block sees the passes of its own thread alone, so that two measurements on one
 import difflib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -28,66 +28,56 @@ class SiteError(KeyError):
     __str__ = Exception.__str__  # KeyError would show its message quoted
 
 
-class Stop(Exception):
-    """Ends a forward pass whose rest nobody looks at; the block around it ends quietly."""
-
-
-class Firings(Mapping):
-    """Site -> every hidden state that it put out; names may lack the model's prefix."""
-
-    def __init__(self, prefix: str, runs: list[tuple[str, Tensor]]) -> None:
-        self.prefix, self.runs = prefix, runs
-
-    def __getitem__(self, site: str) -> Any:
-        full = site if site in dict(self.runs) else f"{self.prefix}.{site}"
-        if found := [hidden for name, hidden in self.runs if name == full]:
-            return found
-        raise KeyError(site)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self.runs))
-
-    def __len__(self) -> int:
-        return len(dict(self.runs))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} of {list(self)}"
-
-
-class Trace(Firings):
+class Trace(Mapping):
     """Site -> its hidden state, in firing order. `.firings[site]` lists every firing.
 
     `.runs` has each firing as (site, hidden state), in the order in which they came.
     """
 
-    @property
-    def firings(self) -> Firings:
-        return Firings(self.prefix, self.runs)
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.runs: list[tuple[str, Tensor]] = []
 
-    def __contains__(self, site: object) -> bool:
-        return site in self.firings  # also one that cannot be read here, because it fired twice
+    @property
+    def firings(self) -> dict[str, list[Tensor]]:
+        found: dict[str, list[Tensor]] = {}
+        for site, hidden in self.runs:
+            found.setdefault(site, []).append(hidden)
+        return found
+
+    def full_name(self, site: object) -> str:
+        return str(site) if site in self.firings else f"{self.prefix}.{site}"
 
     def __getitem__(self, site: str) -> Tensor:
-        fired = self.firings.get(site, [])
+        fired = self.firings.get(self.full_name(site), [])
         if len(fired) == 1:
             return fired[0]
         raise SiteError(
             f"{site!r} fired {len(fired)} times, not once; choose from trace.firings: {list(self)}"
         )
 
+    def __contains__(self, site: object) -> bool:
+        return self.full_name(site) in self.firings  # also when it fired twice
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.firings)
+
+    def __len__(self) -> int:
+        return len(self.firings)
+
+    def __repr__(self) -> str:
+        return f"Trace of {list(self)}"
+
 
 @contextmanager
-def record(
-    model: nn.Module, sites: str | Iterable[str], *, detach: bool = True, stop: bool = False
-) -> Iterator[Trace]:
+def record(model: nn.Module, sites: str | Iterable[str], *, detach: bool = True) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
     Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden];
     with `detach=False` to the state itself, through which gradients flow (an
     `edit(model, {"embeddings": torch.Tensor.requires_grad_})` around it makes some in a model with
-    frozen weights). With `stop` the pass ends when every site has run once, and so does the block:
-    what stands in it behind the model's call is not run. In a model with a head the names may lack
-    their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and in what is yielded.
+    frozen weights). In a model with a head the names may lack their first part ("encoder.layer.0"
+    for "bert.encoder.layer.0"), here and when the mapping is read.
 
     Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites
     ran; `TypeError` for an output without a tensor. Inside an `edit` of the same site the edited
@@ -102,16 +92,12 @@ def record(
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
-    sites = names(sites)
-    wanted = resolve(model, sites)
-    trace = Trace(getattr(model, "base_model_prefix", ""), [])
+    trace = Trace(getattr(model, "base_model_prefix", ""))
 
     def keep(site: str, hidden: Tensor) -> None:
         trace.runs.append((site, hidden.detach().clone() if detach else hidden))
-        if stop and len(trace) == len(wanted):
-            raise Stop
 
-    with _at_sites(model, dict.fromkeys(sites, keep)):
+    with _at_sites(model, dict.fromkeys(names(sites), keep)):
         yield trace
 
 
@@ -144,10 +130,6 @@ def edit(
             )
         return edited
 
-    if not isinstance(edits, Mapping) or not all(map(callable, edits.values())):
-        raise ValueError(
-            f"expected a dict from site to a function of the hidden state, got {edits!r:.80}"
-        )
     hooks = {pattern: partial(apply, function) for pattern, function in edits.items()}
     with _at_sites(model, hooks, entering):
         yield
@@ -155,13 +137,9 @@ def edit(
 
 def names(sites: str | Iterable[str]) -> list[str]:
     """One name or glob, or several, as a list."""
-    if isinstance(sites, str):
-        return [sites]
-    found = list(sites) if isinstance(sites, Iterable) else []
+    found = [sites] if isinstance(sites, str) else list(sites)
     if not found:
-        raise ValueError(
-            f"expected the name of a site, or several, got {sites!r}; see module_tree(model)"
-        )
+        raise ValueError("expected the name of a site, or several, got []; see module_tree(model)")
     return found
 
 
@@ -172,8 +150,6 @@ def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module
     prefix = getattr(model, "base_model_prefix", "")
     found: dict[str, nn.Module] = {}
     for site in names(sites):
-        if not isinstance(site, str):
-            raise ValueError(f"expected the name of a site, a str, got {site!r:.80}")
         meant = _fitting(modules, site) or _fitting(modules, f"{prefix}.{site}")
         if not meant:
             near = difflib.get_close_matches(site, filter(None, modules), n=3, cutoff=0)
@@ -184,7 +160,7 @@ def resolve(model: nn.Module, sites: str | Iterable[str]) -> dict[str, nn.Module
 
 def module_name(site: str) -> str:
     """The name of the module whose run is meant, "...layers.0" of "...layers.0[3]"."""
-    return site.partition("[")[0] if isinstance(site, str) else site
+    return site.partition("[")[0]
 
 
 def tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -214,19 +190,16 @@ def hooked(
     modules: Mapping[str, nn.Module],
     before: Callable | None = None,
     after: Callable | None = None,
-) -> Iterator[set[str]]:
+) -> Iterator[None]:
     """Call `before(name, args, kwargs)` and `after(name, args, output)` around modules that run.
 
     What they return, if not None, replaces (args, kwargs) and the output. Passes of other threads
-    are left alone; yields the names of what ran in them.
+    are left alone.
     """
-    caller, elsewhere = threading.get_ident(), set()
+    caller = threading.get_ident()
 
     def mine(hook: Callable, name: str, _module: nn.Module, *passed: Any) -> Any:
-        if threading.get_ident() == caller:
-            return hook(name, *passed)
-        elsewhere.add(name)
-        return None
+        return hook(name, *passed) if threading.get_ident() == caller else None
 
     with ExitStack() as handles, handles:  # closed twice, in case the closing is interrupted
         enter = handles.enter_context
@@ -236,7 +209,7 @@ def hooked(
                 enter(module.register_forward_pre_hook(hook, with_kwargs=True))
             if after:
                 enter(module.register_forward_hook(partial(mine, after, name)))
-        yield elsewhere
+        yield
 
 
 @contextmanager
@@ -254,27 +227,22 @@ def _at_sites(
         hook_of.update(dict.fromkeys(sites, hooks[pattern]))
     fired = set()
 
-    def after(site: str, _args: tuple, output: Any) -> Any:
-        hidden = hidden_state(output)
+    def put(site: str, args: tuple, last: Any) -> Any:
+        passed = (args, last) if entering else last  # last: the keyword arguments, or the output
+        hidden = hidden_state(passed)
         if hidden is None:
-            what, kind = "input" if entering else "output", type(output).__name__
-            raise TypeError(f"expected a tensor in the {what} of {site!r}, got {kind} without one")
+            got = type(last).__name__
+            raise TypeError(f"expected a tensor at the site {site!r}, got {got} without one")
         fired.add(site)
         new = hook_of[site](site, hidden)
-        return None if new is None else replace_hidden_state(output, new)
+        return None if new is None else replace_hidden_state(passed, new)
 
-    def before(site: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-        args, kwargs = after(site, (), (args, kwargs)) or (args, kwargs)
-        return tuple(args), kwargs
-
-    watch = {"before": before} if entering else {"after": after}
-    with hooked(modules, **watch) as elsewhere:
-        with suppress(Stop):
-            yield
+    with hooked(modules, before=put) if entering else hooked(modules, after=put):
+        yield
     for pattern, sites in found.items():
         if fired.isdisjoint(sites):
-            silent = _silent(*next(iter(sites.items())), elsewhere)
-            raise SiteError(f"{pattern!r} did not fire: {silent}")
+            reason = _silent(next(iter(sites.values())))
+            raise SiteError(f"{pattern!r} did not fire: {reason}")
 
 
 def _fitting(modules: dict[str, nn.Module], pattern: str) -> dict[str, nn.Module]:
@@ -286,14 +254,12 @@ def _fitting(modules: dict[str, nn.Module], pattern: str) -> dict[str, nn.Module
     return found
 
 
-def _silent(site: str, module: nn.Module, elsewhere: set[str]) -> str:
+def _silent(module: nn.Module) -> str:
     """Why a module that exists did not fire."""
-    if site in elsewhere:
-        return "it ran in another thread; run the model in the thread that opened the block"
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
         kind = type(module).__name__
         return f"a {kind} is a container that is never called itself; name a module inside it"
     if isinstance(module, nn.Dropout):
         fused = "fused attention (SDPA) applies dropout itself"
         return f"{fused}; only eager attention of transformers 4 calls this module"
-    return "no forward pass ran through it inside the block"
+    return "no forward pass ran through it inside the block, in its thread"

@@ -1,6 +1,5 @@
 """Noise injection: disturb positions at one site and watch every position at every later site."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -69,28 +68,32 @@ def noise_response(
     >>> noise_response(tiny.eval(), inputs, position=1, observe="encoder.layer.*").values.shape
     torch.Size([2, 3, 1])
     """
-    how = Sampling("noise", samples, seed, sigma)
+    sampling = Sampling("noise", samples, seed, sigma)
     rows = Rows(model, inputs, [inject], observe)
-    last = len(rows.tokens) - 1
-    hint = f"; the sentence has {last + 1} tokens, and sentence.position(word) says where a word is"
+    seq = len(rows.tokens)
+    hint = f"; the sentence has {seq} tokens, and sentence.position(word) says where a word is"
     given = position if isinstance(position, list | tuple | range) else [position]
-    places = [whole(place, "a position", 0, last, hint) for place in given]
-    if len(set(places)) != len(places) or not places or (interaction and len(places) != 2):
-        expected = "two positions" if interaction else "one or more positions, each once"
-        raise ValueError(f"expected {expected}, got {places}")
-    generator = torch.Generator().manual_seed(how.seed)
-    spread = factor(covariance, rows.entry.shape[-1])
-    drawn = partial(draw, generator, how.count(), len(places), spread, rows.entry, shared)
+    places = [whole(place, "a position", 0, seq - 1, hint) for place in given]
+    if not places or len(set(places)) < len(places):
+        raise ValueError(f"expected one or more positions, each once, got {places}")
+    if interaction and len(places) != 2:
+        raise ValueError(f"expected two positions, got {places}")
+    generator = torch.Generator().manual_seed(sampling.seed)
+    root = factor(covariance, rows.entry.shape[-1])
+    drawn = partial(draw, generator, sampling.count(), len(places), root, rows.entry, shared)
     label = places[0] if len(places) == 1 else "+".join(map(str, places))
-    told = {"inject": inject, "shared": shared, "interaction": interaction} | how.told()
-    return rows.influence({rows.run: drawn}, {label: places}, how, told, PROGRESS, interaction)
+    how = {"inject": inject, "shared": shared, "interaction": interaction} | sampling.used()
+    return rows.influence(
+        {rows.run: drawn}, {label: places}, sampling, how, PROGRESS, interaction=interaction
+    )
 
 
 class Rows:
     """A model's own forward pass on rows of one sentence: the first clean, the others disturbed.
 
-    Disturbed is what the sites `inject` put out or, `entering`, what goes into them. A run of a
-    site is an event; `.seen` are the numbers of those observed, `.start` that of the injection.
+    Disturbed is what the sites `inject` put out or, `entering`, what goes into them. Each run of a
+    site that is injected or observed is numbered: `.seen` are the numbers of those observed,
+    `.start` is that of the injection, and `.run` counts the runs of injected sites alone.
     """
 
     def __init__(
@@ -104,88 +107,74 @@ class Rows:
         self.model, self.sentence, self.entering = model, inputs, entering
         self.inputs, self.tokens = prepare(model, inputs)
         self.function = observe if callable(observe) else None
-        wanted = [] if callable(observe) else list(resolve(model, observe))
+        observed = [] if callable(observe) else list(resolve(model, observe))
         self.injected = list(resolve(model, map(module_name, inject)))
-        if len(inject) == 1 < len(self.injected):
-            raise ValueError(
-                f"expected one site to inject at, got {len(self.injected)} for {inject[0]!r}: "
-                f"{self.injected[:4]}"
-            )
-        self.watched = [*self.injected, *wanted]
-        self.once = False
+        self.watched = [*self.injected, *observed]
         with clean_pass(model):
             ran, states = self._pass(2, {})
-        self.clean = [self._twice(state) for state in states]
-        self.once = not self.function and len(ran) == len(set(ran))
+        self.clean = [_one_of_two(state) for state in states]
         self.labels = _numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]
         called = [self.labels[k] for k in runs]
-        if len(inject) == 1 < len(runs) and not entering and inject[0] not in called:
-            raise SiteError(
-                f"{inject[0]!r} fired {len(runs)} times, not once; choose from {called}"
-            )
-        self.run = called.index(inject[0]) if inject[0] in called else 0
+        self.run = 0
+        if len(called) > 1 and not entering:
+            if inject[0] not in called:
+                raise SiteError(
+                    f"expected one site to inject at, got {len(called)} for {inject[0]!r}; choose "
+                    f"from {called}"
+                )
+            self.run = called.index(inject[0])
         self.start = runs[self.run]
         self.entry = self.clean[self.start]  # what enters a layer has the same shape
-        if self.entry.ndim != 3 or self.entry.shape[1] < len(self.tokens):
-            raise ValueError(
-                f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {inject[0]!r} "
-                f"to inject at, got {list(self.entry.shape)}"
-            )
-        self.seen = [k for site in wanted for k, own in enumerate(ran) if own == site]
+        if self.entry.shape[:-1] != (1, len(self.tokens)):
+            raise self._no_positions(inject[0], self.entry)
+        self.seen = [k for site in observed for k, own in enumerate(ran) if own == site]
         if self.function:
             self.labels.append(getattr(observe, "__name__", "output").strip("<>"))
             self.seen = [len(ran)]
-        if len({self._by_target(k, self.clean[k]).shape[1] for k in self.seen}) > 1:
-            raise ValueError(
-                "expected sites with positions, or all without, got "
-                f"{[self.labels[k] for k in self.seen]}; observe them apart"
-            )
 
     def influence(
         self,
         draws: Mapping[int, Callable[[], Tensor]],
         sources: Mapping[Any, list[int]],
-        how: Sampling,
-        told: dict[str, Any],
+        sampling: Sampling,
+        how: dict[str, Any],
         progress: Progress,
+        *,
         interaction: bool = False,
     ) -> Influence:
         """‖Δ‖²/σ², over σ⁴ with `interaction`, of noise at each of `sources`: label -> positions.
 
         `draws` make noise [sample, place, hidden] for the run of an injected site with that number.
         """
-        copies, power = (3, 4) if interaction else (1, 2)
 
         def drawn() -> Tensor:
-            return how.sigma * torch.stack([draw() for draw in draws.values()], 1)
+            return sampling.sigma * torch.stack([draw() for draw in draws.values()], 1)
 
         def measured(noise: Tensor, places: list[int]) -> Tensor:
+            changes = self._changes(draws, noise, places)
             if interaction:
-                noise = _apart(noise)
-            pushes = dict(zip(draws, noise.unbind(1), strict=True))
-            squares = []
-            for change in self._changes(pushes, places):
-                if interaction:
-                    both, first, second = change.chunk(3)
-                    change = both - first - second
-                squares.append(change.square().sum(-1))
-            return torch.stack(squares, 1) / how.sigma**power  # [sample, observed, target]
+                first = self._changes(draws, noise[:, :, :1], places[:1])
+                second = self._changes(draws, noise[:, :, 1:], places[1:])
+                changes = (both - a - b for both, a, b in zip(changes, first, second, strict=True))
+            squares = [change.square().sum(-1) for change in changes]
+            return torch.stack(squares, 1) / sampling.sigma ** (4 if interaction else 2)
 
-        size = max(1, (TOKENS_PER_PASS // len(self.tokens) - 1) // copies)
-        mean, stderr = average(measured, drawn, list(sources.values()), size, progress, "noise")
+        rows = max(1, TOKENS_PER_PASS // len(self.tokens) - 1)
+        mean, stderr = average(measured, drawn, list(sources.values()), rows, progress, "noise")
         sites = [self.labels[k] for k in self.seen]
         has_positions = mean.shape[1] == len(self.tokens)
         targets: list = list(range(len(self.tokens))) if has_positions else sites[:1]
-        came = how_it_came(self.model, self.sentence, self.tokens, **told)
-        return Influence(mean, stderr, sites, targets, list(sources), self.tokens, came)
+        how = how_it_came(self.model, self.sentence, self.tokens, **how)
+        return Influence(mean, stderr, sites, targets, list(sources), self.tokens, how)
 
-    def _changes(self, pushes: Mapping[int, Tensor], places: list[int]) -> Iterator[Tensor]:
-        """Δ [sample, target, hidden] at each observed event, for pushes [sample, place, hidden].
+    def _changes(self, pushed: Iterable[int], noise: Tensor, places: list[int]) -> Iterator[Tensor]:
+        """Δ [sample, target, hidden] at each of `.seen`, for noise [sample, run, place, hidden].
 
         The disturbed rows are compared with the clean one beside them.
         """
-        rows = 1 + len(next(iter(pushes.values())))
+        rows = 1 + len(noise)
+        pushes = dict(zip(pushed, noise.unbind(1), strict=True))
         runs = count()
 
         def disturb(hidden: Tensor) -> Tensor:
@@ -203,77 +192,66 @@ class Rows:
 
         _, states = self._pass(rows, dict.fromkeys(self.injected, disturb))
         for k in self.seen:
-            clean, again = self.clean[k], states[k][:1]
-            if not _alike(again, clean):
+            clean = states[k][:1]
+            if not _alike(clean, self.clean[k]):
                 raise ValueError(
                     "expected a forward pass that repeats itself, got another state for the same "
                     f"row at {self.labels[k]!r}: random (dropout in training mode), or rounded by "
                     "what else is in the batch (quantised)"
                 )
-            yield self._by_target(k, states[k][1:] - again).double()
+            yield self._by_target(k, states[k][1:] - clean).double()
 
     def _pass(self, rows: int, edits: Mapping) -> tuple[list[str], list[Tensor]]:
-        """Which watched site ran, one name a run, and its state; the pass ends with the last."""
+        """Which watched site ran, one name a run, and its state."""
         batch: dict[str, Any] = {}
         for name, value in self.inputs.items():
             is_tensor = isinstance(value, Tensor)
             batch[name] = value.expand(rows, *value.shape[1:]) if is_tensor else value
         with edit(self.model, edits, entering=self.entering):
-            with record(self.model, self.watched, stop=self.once) as trace:
+            with record(self.model, self.watched) as trace:
                 output = self.model(**batch)
         states = [hidden for _, hidden in trace.runs]
         if self.function:
             states.append(self.function(output))
         return [site for site, _ in trace.runs], states
 
-    def _twice(self, state: Any) -> Tensor:
-        """The state of one of two equal rows."""
-        if (
-            not isinstance(state, Tensor)
-            or state.shape[:1] != (2,)
-            or not state.is_floating_point()
-        ):
-            got = f"{state.dtype} {list(state.shape)}" if isinstance(state, Tensor) else type(state)
-            raise ValueError(
-                "expected what is observed to be floats [rows, ...], here of 2 rows, got "
-                f"{got}; keep the axis of rows, as in `lambda output: output.logits[:, 0]`"
-            )
-        if not _alike(state[:1], state[1:]):
-            raise ValueError(
-                "expected the same state for two equal rows, got another one for the second, or no "
-                "number: a hook or an edit that changes one row, hidden[0], or a weight that is NaN"
-            )
-        return state[:1]
-
     def _by_target(self, k: int, hidden: Tensor) -> Tensor:
         """[rows, target, hidden]: the tokens' positions or, for what has none, one target."""
-        seq, config = len(self.tokens), self.model.config
-        if hidden.ndim == 3 and hidden.shape[1] == seq:
+        if hidden.ndim == 3 and hidden.shape[1] == len(self.tokens):
             return hidden
-        if (self.function and k == self.seen[0]) or hidden.ndim == 2:
+        if self.function or hidden.ndim == 2:
             return hidden.reshape(len(hidden), 1, -1)
-        padded = hasattr(config, "attention_window") or hasattr(config, "block_size")
-        if padded and hidden.ndim == 3 and hidden.shape[1] > seq:  # inside the model, at the end
-            return hidden[:, :seq]
-        raise ValueError(
-            f"expected a hidden state [rows, seq={seq}, hidden] at {self.labels[k]!r} of "
+        raise self._no_positions(self.labels[k], hidden)
+
+    def _no_positions(self, site: str, hidden: Tensor) -> ValueError:
+        return ValueError(
+            f"expected a hidden state [rows, seq={len(self.tokens)}, hidden] at {site!r} of "
             f"{type(self.model).__name__}, got {list(hidden.shape)}"
         )
+
+
+def _one_of_two(state: Any) -> Tensor:
+    """The state of one of two equal rows."""
+    is_tensor = isinstance(state, Tensor)
+    if not is_tensor or state.shape[:1] != (2,) or not state.is_floating_point():
+        got = f"{state.dtype} {list(state.shape)}" if is_tensor else type(state).__name__
+        raise ValueError(
+            f"expected what is observed to be floats [rows, ...], here of 2 rows, got {got}; keep "
+            "the axis of rows, as in `lambda output: output.logits[:, 0]`"
+        )
+    if not _alike(state[:1], state[1:]):
+        raise ValueError(
+            "expected the same state for two equal rows, got another one for the second, or no "
+            "number: a hook or an edit that changes one row, hidden[0], or a weight that is NaN"
+        )
+    return state[:1]
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:
     return bool((first - second).abs().max() <= 1e-3 * second.abs().max())  # never if one is NaN
 
 
-def _apart(noise: Tensor) -> Tensor:
-    """Noise [sample, run, 2, hidden]: at both places, then at the first alone, the second alone."""
-    first, second = noise.clone(), noise.clone()
-    first[:, :, 1] = 0
-    second[:, :, 0] = 0
-    return torch.cat([noise, first, second])
-
-
 def _numbered(ran: list[str]) -> list[str]:
     """The names of what ran; of what ran more than once with a number, as "...layers.0[3]"."""
-    times, number = Counter(ran), count()
-    return [f"{site}[{next(number)}]" if times[site] > 1 else site for site in ran]
+    number = count()
+    return [f"{site}[{next(number)}]" if ran.count(site) > 1 else site for site in ran]

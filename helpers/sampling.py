@@ -32,13 +32,12 @@ class Sampling:
     sigma: float = 0.01
 
     def __post_init__(self) -> None:
-        sigma = self.sigma
-        is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
-        if not (is_number and math.isfinite(sigma) and sigma > 0):
+        if not isinstance(self.sigma, Real) or not 0 < self.sigma < math.inf:
             raise ValueError(
                 "expected a positive, finite sigma in units of the hidden state, "
-                f"got {sigma!r}; 0.01 is a good start"
+                f"got {self.sigma!r}; 0.01 is a good start"
             )
+        self.sigma = float(self.sigma)
         if self.samples is not None:
             self.samples = whole(self.samples, "a number of samples", 1)
         self.seed = whole(self.seed, "a seed", 0)
@@ -50,9 +49,9 @@ class Sampling:
             raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
         given = {name: value for name, value in options.items() if value is not None}
         if unknown := sorted(given.keys() - TAKES[method]):
-            takes = " and ".join(sorted(TAKES[method])) or "none of samples, seed and sigma"
             raise ValueError(
-                f"expected {takes} for method {method!r}, got {' and '.join(unknown)}; leave it out"
+                f"expected only {sorted(TAKES[method])} for method {method!r}, got {unknown}; "
+                "leave it out"
             )
         return cls(method, **given)
 
@@ -62,17 +61,17 @@ class Sampling:
             return directions
         if self.method == "noise":
             return self.samples or 100
-        if (self.samples or 0) > directions:
+        samples = self.samples or min(100, directions)
+        if samples > directions:
             raise ValueError(
                 f"expected at most {directions} samples, one for each orthogonal direction, got "
-                f"{self.samples}; method='exact' takes them all"
+                f"{samples}; method='exact' takes them all"
             )
-        return self.samples or min(100, directions)
+        return samples
 
-    def told(self, directions: int = 0) -> dict[str, Any]:
+    def used(self, directions: int = 0) -> dict[str, Any]:
         """The method and the options that it takes, as used: for `Influence.how`."""
-        count, sigma = self.count(directions), float(self.sigma)
-        options = vars(self) | {"samples": count, "sigma": sigma}
+        options = vars(self) | {"samples": self.count(directions)}
         return {name: options[name] for name in ("method", *sorted(TAKES[self.method]))}
 
 
@@ -80,20 +79,19 @@ def factor(covariance: Any, hidden: int) -> Tensor:
     """L [hidden, rank], L Lᵀ the covariance: a matrix, one direction [hidden], or the identity."""
     if covariance is None:
         return torch.eye(hidden)
-    spread = torch.as_tensor(covariance)
-    if spread.shape not in ((hidden,), (hidden, hidden)):
+    matrix = torch.as_tensor(covariance)
+    if matrix.shape not in ((hidden,), (hidden, hidden)):
         raise ValueError(
             f"expected a covariance [hidden={hidden}, hidden] or a direction [hidden], got "
-            f"{list(spread.shape)}"
+            f"{list(matrix.shape)}"
         )
-    if not spread.isfinite().all() or not spread.any():
+    if not matrix.isfinite().all() or not matrix.any():
         raise ValueError("expected a covariance or a direction that is finite and not 0")
-    if spread.dtype not in (torch.float32, torch.float64):
-        spread = spread.float()
-    if spread.ndim == 1:
-        return spread[:, None]
-    variances, axes = torch.linalg.eigh(spread)
-    if not torch.allclose(spread, spread.mT) or variances[0] < -1e-4 * variances.abs().max():
+    matrix = matrix.cpu().double()
+    if matrix.ndim == 1:
+        return matrix[:, None]
+    variances, axes = torch.linalg.eigh(matrix)
+    if not torch.allclose(matrix, matrix.mT) or variances[0] < -1e-4 * variances.abs().max():
         raise ValueError("expected a covariance, symmetric and without negative variances")
     return axes * variances.clamp(min=0).sqrt()
 
@@ -102,14 +100,14 @@ def draw(
     generator: torch.Generator,
     samples: int,
     places: int,
-    spread: Tensor,
+    root: Tensor,
     like: Tensor,
     shared: bool = False,
 ) -> Tensor:
-    """Noise [sample, place, hidden] for a state [..., hidden]; `spread` is L of `factor`."""
-    spread = spread.to(like)
-    normals = normal(generator, (samples, 1 if shared else places, spread.shape[1]), like)
-    return (normals @ spread.mT).expand(-1, places, -1)
+    """Noise [sample, place, hidden] for a state [..., hidden]; `root` is L of `factor`."""
+    root = root.to(like)
+    normals = normal(generator, (samples, 1 if shared else places, root.shape[1]), like)
+    return (normals @ root.mT).expand(-1, places, -1)
 
 
 def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -131,13 +129,9 @@ def average(
     do, [sample, ...], for at most `size` of them at once. The error of a single one is NaN.
     """
     means, errors = [], []
-    alone = len(places) == 1
-    for place in places if alone else progress(places, desc=desc):
-        parts: Iterable[Tensor] = drawn().split(size)
-        if alone:
-            parts = progress(parts, desc=desc)
-        samples = torch.cat([measured(part, place) for part in parts])
-        spread = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
+    for place in progress(places, desc=desc):
+        samples = torch.cat([measured(part, place) for part in drawn().split(size)])
+        deviation = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
         means.append(samples.mean(0).cpu())
-        errors.append((spread / math.sqrt(len(samples))).cpu())
+        errors.append((deviation / math.sqrt(len(samples))).cpu())
     return torch.stack(means, -1), torch.stack(errors, -1)

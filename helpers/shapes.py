@@ -23,13 +23,9 @@ class Table:
     rows: list[tuple[str, Any]]
     columns: tuple[str, str]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max((len(name) for name, _ in self.rows), default=0)
         return "\n".join(f"{name:<{width}} {value}" for name, value in self.rows)
-
-    def __repr__(self) -> str:
-        columns = " and ".join(self.columns)
-        return f"Table({len(self)} rows of {columns}; print it, or take .rows or .to_frame())"
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, border=0, max_rows=None)

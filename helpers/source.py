@@ -1,11 +1,10 @@
 """Show the source of what is installed, so that the text can never be out of date."""
 
-import importlib
 import inspect
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,19 @@ def show_source(obj) -> Source:
     ('transformers/models/bert/modeling_bert.py', True)
     """
     try:
-        plain = inspect.unwrap(obj) if callable(obj) else obj
-        lines, line = inspect.getsourcelines(plain)
-        module = inspect.getmodule(obj)
-        assert module is not None
-    except (TypeError, OSError, AssertionError) as error:
+        lines, line = inspect.getsourcelines(obj)
+    except (TypeError, OSError) as error:
         raise TypeError(
             f"expected a class, function or module with Python source, got {obj!r:.80}; for an "
             "instance, pass type(obj); for a class in a notebook's cell, one of its functions"
         ) from error
-    name, code, line = module.__name__, "".join(lines), max(line, 1)
+    module: Any = inspect.getmodule(obj)
+    name = module.__name__
+    package = name.partition(".")[0]
     if name == "__main__":
-        script = getattr(module, "__file__", None)
-        return Source(code, Path(script).name if script else "a notebook's cell", line, name, "")
-    top = name.partition(".")[0]
-    file = name.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
-    if top in sys.stdlib_module_names:
-        return Source(code, file, line, "Python", platform.python_version())
-    return Source(
-        code, file, line, top, str(getattr(importlib.import_module(top), "__version__", ""))
-    )
+        file = Path(getattr(module, "__file__", "a notebook's cell")).name
+    else:
+        is_folder = hasattr(module, "__path__")
+        file = name.replace(".", "/") + ("/__init__.py" if is_folder else ".py")
+    version = getattr(sys.modules[package], "__version__", "")
+    return Source("".join(lines), file, max(line, 1), package, version)

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import regex
 import torch
 from torch import Tensor
 
-from .models import quiet
 from .text import MARKS, Place, find_word, folded, words_of
 from .values import shortened, whole
 
@@ -22,7 +20,7 @@ class Sentence:
     and `.pair` are what was typed. For each token `.words` has the number of its word, counted
     through both texts, `.texts` that of its text, 0 or 1, and `.places` its stretch of it; words
     and texts are None for what the tokenizer added, such as [CLS]. `.folds`: whether the tokenizer
-    overlooks case, and accents. Two sentences are equal when all of this is.
+    overlooks case, and accents.
     """
 
     inputs: dict[str, Tensor]
@@ -37,16 +35,7 @@ class Sentence:
     def __repr__(self) -> str:
         return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sentence) and self._compared() == other._compared()
-
-    def _compared(self) -> dict[str, Any]:
-        told = {}
-        for name, value in self.inputs.items():
-            told[name] = (value.dtype, value.device, value.tolist())
-        return vars(self) | {"inputs": told}
-
-    def position(self, word: str, occurrence: int = 0, text: int | None = None) -> int:
+    def position(self, word: str, occurrence: int = 0) -> int:
         """The first token of a word, or of several; see `positions`.
 
         >>> from helpers import load_bert
@@ -55,33 +44,29 @@ class Sentence:
         >>> sentence.position("bed"), sentence.position("bed", occurrence=1)
         (7, 10)
         """
-        return self.positions(word, occurrence, text)[0]
+        return self.positions(word, occurrence)[0]
 
-    def positions(self, word: str, occurrence: int = 0, text: int | None = None) -> list[int]:
+    def positions(self, word: str, occurrence: int = 0) -> list[int]:
         """The tokens of a word, or of several such as "New York", where it stands in the text.
 
-        `occurrence` counts from 0, in a pair through both texts or, with `text` 0 or 1, in that
-        one. Case and accents matter as far as they do to the tokenizer; a word that is not there
-        so is looked for in any case. Raises `ValueError`, with the tokens, for what is not there.
+        `occurrence` counts from 0, in a pair through both texts. Case and accents matter as far as
+        they do to the tokenizer; a word that is not there so is looked for in any case. Raises
+        `ValueError`, with the tokens, for what is not there.
         """
-        asked = [0] if self.pair is None else [0, 1]
-        if text is not None:
-            asked = [whole(text, "the number of a text", 0, asked[-1])]
         case, accents = self.folds
-        found = self._found(word, asked, case, accents) or self._found(word, asked, True, accents)
+        found = self._found(str(word), case, accents) or self._found(str(word), True, accents)
         if not found:
             raise ValueError(
                 f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}"
             )
         return found[whole(occurrence, f"an occurrence of {word!r}", 0, len(found) - 1)]
 
-    def _found(self, word: str, asked: list[int], case: bool, accents: bool) -> list[list[int]]:
+    def _found(self, word: str, case: bool, accents: bool) -> list[list[int]]:
         """The tokens of each occurrence; what the tokenizer added is found by its name."""
         found = []
-        for number in asked:
-            text = (self.text, self.pair or "")[number]
-            for start, end in find_word(str(word), text, case, accents):
-                over = [a < min(end, b) and b > start for a, b in self.places]
+        for number, text in enumerate([self.text, self.pair or ""]):
+            for start, end in find_word(word, text, case, accents):
+                over = [first < min(end, last) and last > start for first, last in self.places]
                 found.append([i for i, n in enumerate(self.texts) if n == number and over[i]])
         added = [[i] for i, n in enumerate(self.texts) if n is None and self.tokens[i] == word]
         return list(filter(None, found)) or added
@@ -94,13 +79,18 @@ class Sentence:
 Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 
-def encode(tokenizer, text: Any, pair: Any = None, *, words: list[Place] | None = None) -> Sentence:
+def encode(
+    tokenizer,
+    text: str | tuple[str, str],
+    pair: str | None = None,
+    *,
+    words: list[Place] | None = None,
+) -> Sentence:
     """Encode one sentence, or a pair of them, without truncation or padding.
 
-    A text is a str or a list of its words, already split; `text` may be the pair `(text, pair)`.
-    Words of a str are runs of letters and digits, and each mark; in a script without spaces they
-    are single letters. `words` are the places of other ones (first character, the one after the
-    last). Words that one token holds together are one.
+    `text` may be the pair `(text, pair)`. Words are runs of letters and digits, and each mark; in a
+    script without spaces they are single letters. `words` are the places of other ones (first
+    character, the one after the last). Words that one token holds together are one.
 
     Returns a `Sentence`; `.inputs` goes to the model as `model(**sentence.inputs)`.
     Raises `ValueError` when a text is empty or has more tokens than the model has positions.
@@ -109,21 +99,25 @@ def encode(tokenizer, text: Any, pair: Any = None, *, words: list[Place] | None 
     >>> model, tokenizer = load_bert("minilm", pretrained=False)
     >>> encode(tokenizer, "Hello world!").tokens
     ['[CLS]', 'hello', 'world', '!', '[SEP]']
-    >>> encode(tokenizer, ["Don't", "go!"]).words
-    [None, 0, 0, 0, 1, 1, None]
+    >>> encode(tokenizer, "Don't embed!").words
+    [None, 0, 1, 2, 3, 3, 4, None]
     """
-    if not callable(getattr(tokenizer, "tokenize", None)):
-        raise ValueError(
-            f"expected a tokenizer, got {type(tokenizer).__name__}; model, tokenizer = load_bert() "
-            "gives both, then encode(tokenizer, text)"
-        )
     if isinstance(text, tuple) and len(text) == 2 and pair is None:
         text, pair = text
-    typed = [_typed(tokenizer, part) for part in ([text] if pair is None else [text, pair])]
-    texts = [text for text, _ in typed]
+    texts: list[Any] = [text] if pair is None else [text, pair]
+    for part in texts:
+        if not isinstance(part, str):
+            raise ValueError(
+                f"expected one sentence as a str, got {type(part).__name__}; encode sentences one "
+                "at a time"
+            )
+        if not tokenizer.tokenize(part):
+            raise ValueError(
+                f"expected a sentence, got {part[:40]!r}, which has no token; give at least one "
+                "word"
+            )
     is_fast = getattr(tokenizer, "is_fast", False)
-    with quiet():
-        encoded = tokenizer(*texts, return_tensors="pt", return_offsets_mapping=is_fast)
+    encoded = tokenizer(*texts, return_tensors="pt", return_offsets_mapping=is_fast, verbose=False)
     inputs = {name: value for name, value in encoded.items() if name != "offset_mapping"}
     seq, limit = inputs["input_ids"].shape[1], tokenizer.model_max_length
     if seq > limit:
@@ -138,65 +132,48 @@ def encode(tokenizer, text: Any, pair: Any = None, *, words: list[Place] | None 
         which, places = _aligned(tokenizer, texts, tokens)
     numbers: list[int | None] = [None] * seq
     count = 0
-    for number, (text, known) in enumerate(typed):
+    for number, part in enumerate(texts):
         own = [i for i in range(seq) if which[i] == number]
         pieces = [(tokens[i], *places[i]) for i in own]
-        read = _read(text, words or known, pieces, tokenizer.all_special_tokens)
+        read = _read(part, words or words_of(part), pieces, tokenizer.all_special_tokens)
         for i, (tokens[i], places[i], word) in zip(own, read, strict=True):
             numbers[i] = count + word
         count += 1 + word
-    pair = texts[1] if pair is not None else None
-    return Sentence(inputs, tokens, texts[0], pair, numbers, which, places, _folds(tokenizer))
+    folds_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
+    folds_accents = tokenizer.tokenize("é") == tokenizer.tokenize("e")
+    folds = (folds_case, folds_accents)
+    return Sentence(inputs, tokens, texts[0], pair, numbers, which, places, folds)
 
 
-def _typed(tokenizer, part: Any) -> tuple[str, list[Place]]:
-    """A text and the places of its words."""
-    split = isinstance(part, list) and all(isinstance(word, str) for word in part)
-    if not (isinstance(part, str) or split):
-        raise ValueError(
-            f"expected one sentence as a str, got {type(part).__name__}; encode sentences one at "
-            "a time"
-        )
-    if spaced := [word for word in part if split and len(word.split()) != 1]:
-        raise ValueError(
-            f"expected one sentence as a str, or a list of its words, got {spaced[0]!r} in a list; "
-            "encode sentences one at a time"
-        )
-    text = " ".join(part) if split else part
-    if not tokenizer.tokenize(text):
-        raise ValueError(
-            f"expected a sentence, got {text[:40]!r}, which has no token; give at least one word"
-        )
-    return text, [m.span() for m in regex.finditer(r"\S+", text)] if split else words_of(text)
-
-
-def _aligned(tokenizer, texts: list[str], tokens: list[str]) -> tuple[list, list]:
-    """Which text each token is of, and its place, for a tokenizer in Python, which does not tell.
-
-    Pieces are found in the text one after the other; unknown ones share what is left between.
-    """
+def _aligned(tokenizer, texts: list[str], tokens: list[str]) -> tuple[list, list[Place]]:
+    """Which text each token is of, and its place: a tokenizer in Python does not tell."""
     added = set(tokenizer.all_special_tokens) - {tokenizer.unk_token, tokenizer.mask_token}
     own = [i for i, token in enumerate(tokens) if token not in added]
-    first = len(tokenizer.tokenize(texts[0]))
     which: list[int | None] = [None] * len(tokens)
     places = [(0, 0)] * len(tokens)
     for number, text in enumerate(texts):
-        unknown: list[int] = []
-        letters, last = folded(text), 0
-        for i in own[first:] if number else own[:first]:
-            which[i] = number
-            wanted = folded(MARKS.sub("", tokens[i]))
-            at = letters.find(wanted, last)
-            if at < 0 or (letters[last:at].strip() and not unknown):
-                unknown.append(i)
-                continue
-            for other in unknown:
-                places[other] = (last, at)
-            unknown, last = [], at + len(wanted)
-            places[i] = (at, last)
-        for other in unknown:
-            places[other] = (last, len(text))
+        pieces = tokenizer.tokenize(text)
+        for i, place in zip(own, _placed(pieces, text), strict=False):
+            which[i], places[i] = number, place
+        own = own[len(pieces) :]
     return which, places
+
+
+def _placed(pieces: list[str], text: str) -> list[Place]:
+    """Where pieces stand, one after the other; unknown ones share what is left between."""
+    places: list[Place] = []
+    letters, last, unknown = folded(text), 0, 0
+    for piece in pieces:
+        wanted = folded(MARKS.sub("", piece))
+        start = letters.find(wanted, last)
+        skipped = letters[last:start].strip()
+        if start < 0 or (skipped and not unknown):
+            unknown += 1
+            continue
+        places += [(last, start)] * unknown
+        last, unknown = start + len(wanted), 0
+        places.append((start, last))
+    return places + [(last, len(text))] * unknown
 
 
 def _read(
@@ -229,13 +206,3 @@ def _read(
         reached = max(reached, first, bisect(starts, end - 1))
         covered = max(covered, end)
         yield ("##" if goes_on else "") + letters, (start, end), max(word, 0)
-
-
-def _folds(tokenizer) -> tuple[bool, bool]:
-    """Whether a tokenizer takes É like é, and like E."""
-    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
-    if normalizer is None:
-        lower = bool(getattr(tokenizer, "do_lower_case", False))
-        return lower, lower
-    letters = normalizer.normalize_str("É")
-    return letters.lower() == letters, letters.isascii()

@@ -36,8 +36,8 @@ def test_a_reason_is_shown_and_html_is_escaped():
 
 def test_an_answer_is_judged_and_never_given_away():
     square = lambda answer: answer**2 == 49  # noqa: E731
-    assert [check(answer, square).right for answer in (..., 7, -7, 6)] == [None, True, True, False]
+    assert [check(answer, square).holds for answer in (..., 7, -7, 6)] == [None, True, True, False]
     assert "still to do" in str(check(..., square))
     assert str(check(6, square, "try its square")) == "✗ not yet; try its square"
-    assert "TypeError" in str(check("seven", square)) and check("seven", square).right is False
-    assert check(torch.ones(2), lambda answer: answer).right is False  # no single yes or no
+    assert "TypeError" in str(check("seven", square)) and check("seven", square).holds is False
+    assert check(torch.ones(2), lambda answer: answer).holds is False  # no single yes or no

@@ -197,7 +197,7 @@ def test_reading_a_trace_wrongly(tiny, ids):
 def test_output_without_a_tensor():
     model = Returns("no tensor")
     with (
-        pytest.raises(TypeError, match="expected a tensor in the output of 'inner', got str"),
+        pytest.raises(TypeError, match="expected a tensor at the site 'inner', got str"),
         record(model, "inner"),
     ):
         model()
@@ -224,8 +224,8 @@ def test_short_names_in_a_model_with_a_head(ids):
     assert list(trace) == ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "cls"]
     for site in ("embeddings", "encoder.layer.1", "cls"):
         full = site if site == "cls" else f"bert.{site}"
-        assert site in trace and full in trace and site in trace.firings
-        assert trace[site] is trace[full] is trace.get(site) is trace.firings[site][0]
+        assert site in trace and full in trace
+        assert trace[site] is trace[full] is trace.get(site) is trace.firings[full][0]
     assert "pooler" not in trace and trace.get("pooler") is None
     with pytest.raises(SiteError, match="'encoder.layer.9' fired 0 times"):
         trace["encoder.layer.9"]

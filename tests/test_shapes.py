@@ -71,12 +71,8 @@ def test_nothing_is_left_behind(tiny, ids):
     assert snapshot(tiny) == before
 
 
-def test_a_table_is_short_to_print_and_whole_in_a_notebook(tiny, ids):
+def test_a_table_is_whole_in_a_notebook(tiny, ids):
     table = shape_table(tiny, ids)
-    assert (
-        repr(table)
-        == f"Table({len(table)} rows of output and shape; print it, or take .rows or .to_frame())"
-    )
     tree = module_tree(load_bert("bert-base-uncased", pretrained=False)[0])
     html = tree._repr_html_()
     assert html.count("<tr") == len(tree) + 1 > 200  # every row and the head

@@ -226,10 +226,10 @@ def test_another_file_is_no_influence(tmp_path):
         load_influence(path)
 
 
-def test_an_empty_group_is_refused():
-    found = Influence(torch.ones(1, 2, 2), None, ["layer"], [0, 1], [0, 1], ["a", "b"])
-    with pytest.raises(ValueError, match="none of them empty"):
-        found.pooled([("a", [])])
+def test_words_of_which_no_one_is_whole_are_refused():
+    found = Influence(torch.ones(1, 1, 1), None, ["layer"], [0], [0], ["a", "##b"])
+    with pytest.raises(ValueError, match="expected all pieces of a word"):
+        found.words()
 
 
 def test_numbers_of_numpy_are_saved(tmp_path):

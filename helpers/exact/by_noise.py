@@ -58,7 +58,7 @@ def downstream(
         raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
     drawn = _noise(how.seed, how, covariance, rows.entry)
     columns = {place: [place] for place in chosen("sources", sources, len(rows.tokens))}
-    told = {"inject": inject} | how.told()
+    told = {"inject": inject} | how.used()
     return rows.influence({rows.run: drawn}, columns, how, told, progress)
 
 

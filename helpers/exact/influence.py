@@ -202,7 +202,7 @@ def _told(
     stack: LayerStack, how: Sampling, covariance: Tensor | None, directions: int | None = None
 ) -> dict[str, Any]:
     hidden = stack.states[0].shape[1]
-    told = how.told(directions or hidden)
+    told = how.used(directions or hidden)
     if covariance is None:  # as many directions: influence / hidden is of a push of 1
         told["hidden"] = hidden
     return told
