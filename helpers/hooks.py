@@ -45,8 +45,8 @@ class Trace(Mapping):
             found.setdefault(site, []).append(hidden)
         return found
 
-    def full_name(self, site: object) -> str:
-        return str(site) if site in self.firings else f"{self.prefix}.{site}"
+    def full_name(self, site: Any) -> str:
+        return site if site in self.firings else f"{self.prefix}.{site}"
 
     def __getitem__(self, site: str) -> Tensor:
         fired = self.firings.get(self.full_name(site), [])
@@ -123,10 +123,9 @@ def edit(
 
     def apply(function: Callable[[Tensor], Tensor], site: str, hidden: Tensor) -> Tensor:
         edited = function(hidden)
-        if not isinstance(edited, Tensor) or edited.shape != hidden.shape:
-            got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        if (shape := getattr(edited, "shape", None)) != hidden.shape:
             raise ValueError(
-                f"expected the edit of {site!r} to return a tensor {list(hidden.shape)}, got {got}"
+                f"expected the edit of {site!r} to return a tensor {hidden.shape}, got {shape}"
             )
         return edited
 
@@ -256,10 +255,11 @@ def _fitting(modules: dict[str, nn.Module], pattern: str) -> dict[str, nn.Module
 
 def _silent(module: nn.Module) -> str:
     """Why a module that exists did not fire."""
-    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-        kind = type(module).__name__
-        return f"a {kind} is a container that is never called itself; name a module inside it"
+    if isinstance(module, nn.ModuleList):
+        return "a ModuleList is a container that is never called itself; name a module inside it"
     if isinstance(module, nn.Dropout):
-        fused = "fused attention (SDPA) applies dropout itself"
-        return f"{fused}; only eager attention of transformers 4 calls this module"
+        return (
+            "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 "
+            "calls this module"
+        )
     return "no forward pass ran through it inside the block, in its thread"

@@ -79,7 +79,7 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
         if value is not None:
             prepared[name] = value.to(model.device)
     ids = prepared["input_ids"]
-    if ids.ndim != 2 or len(ids) != 1 or ids.numel() == 0:
+    if ids.ndim != 2 or len(ids) != 1 or not ids.numel():
         raise ValueError(
             f"expected one sentence, input_ids [1, seq], got {list(ids.shape)}; pass one at a time"
         )

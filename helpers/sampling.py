@@ -102,12 +102,10 @@ def draw(
     places: int,
     root: Tensor,
     like: Tensor,
-    shared: bool = False,
 ) -> Tensor:
     """Noise [sample, place, hidden] for a state [..., hidden]; `root` is L of `factor`."""
-    root = root.to(like)
-    normals = normal(generator, (samples, 1 if shared else places, root.shape[1]), like)
-    return (normals @ root.mT).expand(-1, places, -1)
+    normals = normal(generator, (samples, places, root.shape[1]), like)
+    return normals @ root.mT.to(like)
 
 
 def normal(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -131,7 +129,8 @@ def average(
     means, errors = [], []
     for place in progress(places, desc=desc):
         samples = torch.cat([measured(part, place) for part in drawn().split(size)])
-        deviation = samples.std(0) if len(samples) > 1 else torch.full_like(samples[0], math.nan)
-        means.append(samples.mean(0).cpu())
-        errors.append((deviation / math.sqrt(len(samples))).cpu())
+        count, mean = len(samples), samples.mean(0)
+        variance = (samples - mean).square().sum(0) / (count - 1)
+        means.append(mean.cpu())
+        errors.append((variance / count).sqrt().cpu())
     return torch.stack(means, -1), torch.stack(errors, -1)

@@ -50,8 +50,9 @@ def show_source(obj) -> Source:
     package = name.partition(".")[0]
     if name == "__main__":
         file = Path(getattr(module, "__file__", "a notebook's cell")).name
+    elif hasattr(module, "__path__"):
+        file = name.replace(".", "/") + "/__init__.py"
     else:
-        is_folder = hasattr(module, "__path__")
-        file = name.replace(".", "/") + ("/__init__.py" if is_folder else ".py")
+        file = name.replace(".", "/") + ".py"
     version = getattr(sys.modules[package], "__version__", "")
     return Source("".join(lines), file, max(line, 1), package, version)

@@ -1,7 +1,7 @@
 """A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens."""
 
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,12 +25,12 @@ class Sentence:
 
     inputs: dict[str, Tensor]
     tokens: list[str]
-    text: str = ""
-    pair: str | None = None
-    words: Sequence[int | None] = ()
-    texts: Sequence[int | None] = ()
-    places: Sequence[Place] = ()
-    folds: tuple[bool, bool] = (True, True)
+    text: str
+    pair: str | None
+    words: list[int | None]
+    texts: list[int | None]
+    places: list[Place]
+    folds: tuple[bool, bool]
 
     def __repr__(self) -> str:
         return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
@@ -102,7 +102,7 @@ def encode(
     >>> encode(tokenizer, "Don't embed!").words
     [None, 0, 1, 2, 3, 3, 4, None]
     """
-    if isinstance(text, tuple) and len(text) == 2 and pair is None:
+    if isinstance(text, tuple) and pair is None:
         text, pair = text
     texts: list[Any] = [text] if pair is None else [text, pair]
     for part in texts:
@@ -116,7 +116,7 @@ def encode(
                 f"expected a sentence, got {part[:40]!r}, which has no token; give at least one "
                 "word"
             )
-    is_fast = getattr(tokenizer, "is_fast", False)
+    is_fast = tokenizer.is_fast
     encoded = tokenizer(*texts, return_tensors="pt", return_offsets_mapping=is_fast, verbose=False)
     inputs = {name: value for name, value in encoded.items() if name != "offset_mapping"}
     seq, limit = inputs["input_ids"].shape[1], tokenizer.model_max_length
@@ -136,8 +136,8 @@ def encode(
         own = [i for i in range(seq) if which[i] == number]
         pieces = [(tokens[i], *places[i]) for i in own]
         read = _read(part, words or words_of(part), pieces, tokenizer.all_special_tokens)
-        for i, (tokens[i], places[i], word) in zip(own, read, strict=True):
-            numbers[i] = count + word
+        for i, (label, place, word) in zip(own, read, strict=True):
+            tokens[i], places[i], numbers[i] = label, place, count + word
         count += 1 + word
     folds_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     folds_accents = tokenizer.tokenize("é") == tokenizer.tokenize("e")
