@@ -516,7 +516,7 @@ BAD += [
     (lambda t: encode(t, []), "expected one sentence as a str, got list"),
     (lambda t: encode(t, {"text": "a"}), "expected one sentence as a str, got dict"),
     (lambda t: encode(t, Path("a.txt")), "expected one sentence as a str, got PosixPath"),
-    (lambda t: encode("A text.", t), "'str' object has no attribute 'tokenize'"),
+    (lambda t: encode("A text.", t), f"expected one sentence as a str, got {TOKENIZER}"),
     (lambda t: encode(t, "word " * 300, pair="word " * 300), "at most 512 tokens, .* got 603"),
     # several positions, directions, what is observed
     (noisy(position="12"), "a position, a whole number from 0 to 3, got '12'"),
