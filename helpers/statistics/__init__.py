@@ -3,7 +3,7 @@
 marked          a sentence with its words, names, phrases and kinds of words
 corpora         the files that such sentences are read from
 measures        numbers of one sentence (locality, reach, spans): a new statistic goes here
-many            one experiment on all of them, kept in a folder
+many            one experiment on many sentences, kept in a folder
 tables          them for each kind of word over many sentences, with intervals, and the results file
 association     which pairs of words a head links, against the same words paired otherwise
 
