@@ -162,7 +162,7 @@ def layer_behind(stack: LayerStack, inject: str | None) -> int:
     number = stack.number(inject)
     if number is None:
         prepared, _ = prepare(stack.model, stack.sentence)
-        with record(stack.model, inject, stop=True) as trace:
+        with record(stack.model, inject) as trace:
             stack.model(**prepared)
         _, hidden = trace.runs[0]
         if torch.equal(hidden[0], stack.states[0]):
