@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..clean import clean_pass
-from ..hooks import hidden_state, hooked, module_name, record, resolve
+from ..hooks import edit, hidden_state, hooked, module_name, resolve
 from ..inputs import prepare
 from ..values import shortened
 from ..words import Inputs
@@ -154,6 +155,10 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
     return LayerStack(model, inputs, names, ran, states, outputs, arguments, tokens, mask)
 
 
+class _Enough(Exception):
+    """Ends a forward pass whose rest nobody looks at."""
+
+
 @torch.no_grad()
 def layer_behind(stack: LayerStack, inject: str | None) -> int:
     """The number of the layer that what site `inject` puts out enters; None enters the first."""
@@ -162,10 +167,15 @@ def layer_behind(stack: LayerStack, inject: str | None) -> int:
     number = stack.number(inject)
     if number is None:
         prepared, _ = prepare(stack.model, stack.sentence)
-        with record(stack.model, inject) as trace:
+        put_out: list[Tensor] = []
+
+        def enough(hidden: Tensor) -> Tensor:
+            put_out.append(hidden)
+            raise _Enough
+
+        with suppress(_Enough), edit(stack.model, {inject: enough}):
             stack.model(**prepared)
-        _, hidden = trace.runs[0]
-        if torch.equal(hidden[0], stack.states[0]):
+        if torch.equal(put_out[0][0], stack.states[0]):
             return 0
     elif number + 1 < len(stack.layers):
         return number + 1
