@@ -1,6 +1,7 @@
 """The explorer without a browser: what is set is what is shown, on whatever thread; and nothing is left behind."""
 
 import base64
+import html
 import json
 import re
 import threading
@@ -47,6 +48,11 @@ def model():
 @pytest.fixture
 def seen(model, minilm):
     return explorer(model, minilm[1], text="Hello world!")
+
+
+def state_of(html_with_iframe):
+    page = html.unescape(re.search(r'srcdoc="([^"]*)"', html_with_iframe)[1])
+    return json.loads(re.search(r'id="state">(.*?)</script>', page, re.S)[1])
 
 
 def turn(seen, **changes):
@@ -155,7 +161,11 @@ def test_through_all_layers_is_exact_for_the_selected_word_and_sampled_beside(se
         ({"second": "word " * 70}, "72 tokens; the view labels 1 to 64."),
         ({"method": "noise", "sigma": 0}, "sigma"),
         ({"method": "noise", "sigma": -1}, "sigma"),
+        ({"method": "noise", "sigma": "small"}, "sigma"),
         ({"method": "jvp", "samples": 1}, "samples"),
+        ({"method": "jvp", "samples": True}, "samples"),
+        ({"method": "noise", "samples": 2.5}, "samples"),
+        ({"method": "noise", "samples": "many"}, "samples"),
         ({"method": "magic"}, "method"),
     ],
     ids=str,
@@ -171,6 +181,51 @@ def test_an_error_keeps_the_last_picture_and_goes_with_the_next_good_input(seen,
     assert seen.data is before
     turn(seen, text="Good again!", second="", method="exact", sigma=0.01, samples=20)
     assert_up_to_date(seen)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ({"layer": -1}, "expected a layer from 0 to 1, got -1"),
+        ({"layer": 2}, "expected a layer from 0 to 1, got 2"),
+        ({"layer": True}, "expected a layer, a whole number from 0 to 1, got True"),
+        ({"layer": "first"}, "expected a layer, a whole number from 0 to 1, got 'first'"),
+        ({"target": 5}, "expected a position of the sentence from 0 to 4, got 5"),
+        ({"source": -1}, "expected a position of the sentence from 0 to 4, got -1"),
+        ({"source": True}, "expected a position of the sentence, a whole number .* got True"),
+        ({"drawing": "pie"}, "got drawing='pie'"),
+        ({"size": 2}, r"got \['size'\]"),
+        ({"text": ""}, "Type at least one word."),
+    ],
+    ids=str,
+)
+def test_a_start_that_is_not_there_is_refused_and_leaves_nothing(model, minilm, start, told):
+    before = threading.active_count(), len(MADE)
+    with pytest.raises(ValueError, match=told):
+        explorer(model, minilm[1], **{"text": "Hello world!"} | start)
+    assert (threading.active_count(), len(MADE)) == before
+
+
+def test_the_layer_at_first_is_the_second_one_or_the_only_one(model, seen, minilm):
+    assert seen.selected[0] == 1
+    one = tiny_bert(vocab_size=30522, num_hidden_layers=1)
+    assert explorer(one, minilm[1], text="Hello world!").selected[0] == 0
+    through = explorer(model, minilm[1], text="Hello world!", layer="all", source=2)
+    assert through.selected[::2] == ("all", 2) and through.through["of"] == through.data["of"]
+
+
+def test_a_switch_that_is_not_there_is_refused_where_it_is_set(seen):
+    before = seen.settings
+    with pytest.raises(ValueError, match="got direction='up'"):
+        seen.settings = before | {"direction": "up"}
+    assert seen.settings == before
+
+
+def test_one_sample_is_refused_through_all_layers_too(seen):
+    turn(seen, samples=1)
+    assert_up_to_date(seen)
+    seen.selected = ("all", 3, 2)
+    assert seen.wait(60) and seen.status["state"] == "error" and "samples" in seen.status["text"]
 
 
 def test_a_failure_inside_is_shown_with_its_trace(seen, monkeypatch):
@@ -236,7 +291,8 @@ def test_no_stale_picture_after_any_sequence_of_inputs(minilm, actions, waits):
             assert seen.wait(60)
     assert seen.wait(60)
     text, method = seen.settings["text"], seen.settings["method"]
-    bad = text in ("", "w " * 70) or (method != "exact" and seen.settings["samples"] < 2)
+    sampled = method != "exact" or seen.selected[0] == "all"
+    bad = text in ("", "w " * 70) or (sampled and seen.settings["samples"] < 2)
     assert seen.status["state"] == ("error" if bad else "ready"), seen.status
     if not bad:
         assert_up_to_date(seen)
@@ -423,6 +479,24 @@ def test_its_html_is_its_last_state(seen):
         set(state["why"]["layers"]) == {"0", "1"} and state["settings"]["direction"] == "receives"
     )
     json.loads(json.dumps(state))
+
+
+def test_beside_a_widget_the_html_takes_what_is_known(model, minilm, monkeypatch):
+    """A first picture waits for no other layer's paths and heads; a program's notebook has all."""
+
+    class Shell:
+        def get_parent(self):
+            return {"metadata": {"cellId": "still"}, "header": {"msg_id": "1"}}
+
+    seen = explorer(model, minilm[1], text="Hello world!")
+    shown = seen._repr_mimebundle_()[0]["text/html"]
+    assert state_of(shown)["why"] == json.loads(json.dumps(seen.view().state["why"]))
+    monkeypatch.setattr(module, "get_ipython", Shell)
+    state = state_of(seen._repr_mimebundle_()[0]["text/html"])
+    assert state["data"] == json.loads(json.dumps(seen.data))
+    assert state["why"] == json.loads(json.dumps(seen.why)) and list(state["why"]["layers"]) == [
+        "1"
+    ]
 
 
 @pytest.mark.slow

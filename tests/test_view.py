@@ -139,6 +139,11 @@ def test_first_selection(influence):
     assert view(influence, through=influence, layer="all").state["selected"][0] == "all"
 
 
+def test_a_selection_by_numpys_numbers_can_be_written_down():
+    shown = view(np.ones((2, 3, 3)), ["a", "b", "c"], layer=np.int64(1), source=np.int64(2))
+    assert state_of(shown.page)["selected"] == [1, 0, 2]
+
+
 def test_receives_begins_at_the_first_word_too():
     values = np.zeros((1, 4, 4))
     values[0, 1] = 0, 9, 5, 7
@@ -274,7 +279,11 @@ A, AB = np.ones((1, 1, 1)), ["a", "b"]
         (lambda i: view((None, None), ["a"]), "layers of one shape, got .*eager"),
         (lambda i: view([A[0], np.ones((2, 2))], ["a"]), r"one shape, got \[\[1, 1\], \[2, 2\]\]"),
         (lambda i: view(np.ones((1, 513, 513)), ["a"] * 513), "513 tokens; .* labels 1 to 512"),
-        (lambda i: view(i, layer=7), r"expected one of the layers \[0, 1\], got 7"),
+        (lambda i: view(i, layer=7), "expected a layer from 0 to 1, got 7"),
+        (lambda i: view(i, layer=-1), "expected a layer from 0 to 1, got -1"),
+        (lambda i: view(i, layer=True), "a layer, a whole number from 0 to 1, got True"),
+        (lambda i: view(i, source=True), "a position of the sentence, .* 0 to 7, got True"),
+        (lambda i: view(i, target=1.0), "a position of the sentence, .* 0 to 7, got 1.0"),
         (lambda i: view(i, layer="all"), "'all' needs `through`"),
         (lambda i: view(i, source=8), "0 to 7, got 8"),
         (lambda i: view(i, target=-1), "0 to 7, got -1"),

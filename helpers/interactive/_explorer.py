@@ -10,13 +10,14 @@ import anywidget
 import traitlets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
-from torch import Tensor, nn
+from torch import nn
 
 from ..exact.influence import downstream_influence, upstream_influence
 from ..sampling import TAKES
+from ..values import whole
 from ._measured import Measurements
-from ._numbers import align, encoded
-from ._view import HERE, SWITCHES, View, view
+from ._numbers import Numbers, align
+from ._view import HERE, SWITCHES, View, settings_of, view
 from ._worker import Superseded, Worker
 
 NUMBERS = {  # what the numbers depend on
@@ -43,6 +44,11 @@ def asked_by() -> tuple[str, str]:
     return cell, parent.get("header", {}).get("msg_id", "")
 
 
+def within(place: Any, count: int) -> int:
+    """A click may come from the sentence before."""
+    return min(max(int(place), 0), count - 1)
+
+
 def key_of(settings: dict[str, Any]) -> str:
     return json.dumps([settings[name] for name in NUMBERS])
 
@@ -57,19 +63,34 @@ class Explorer(anywidget.AnyWidget):
     selected = traitlets.Tuple().tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)
 
-    def __init__(self, model: nn.Module, tokenizer, settings: dict[str, Any], **start: Any):
-        super().__init__(settings=settings, selected=(start.pop("layer"), 0, 0))
+    def __init__(self, model: nn.Module, tokenizer, settings: dict[str, Any], layer, **words: Any):
+        super().__init__(settings=settings)
         self._measured = Measurements(model, tokenizer, self._progress)
         self._worker = Worker(self._answer)
-        self._show(start)
+        last = len(self._measured.stack(settings["text"]).layers) - 1
+        if layer is None:
+            layer = min(1, last)
+        elif layer != "all":
+            layer = whole(layer, "a layer", 0, last)
+        self.selected = (layer, 0, 0)
+        self._words = words  # that are chosen at first
+        self._show()
         self.initial = {"settings": self.settings, "selected": self.selected}
+        self._worker.thread.start()
         self.observe(self._note, ["settings", "selected"])
         self.on_msg(self._message)
+
+    @traitlets.validate("settings")
+    def _valid(self, proposal) -> dict[str, Any]:
+        settings_of({name: proposal.value[name] for name in SWITCHES})
+        return proposal.value
 
     def _repr_mimebundle_(self, **options):
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        still = f'<div class="bv-still">{STILL}{self.view()._repr_html_()}</div>'
+        # beside a widget, what is known: who waits for the picture does not wait for other layers
+        shown = self._still(self.why) if asked_by()[0] else self.view()
+        still = f'<div class="bv-still">{STILL}{shown._repr_html_()}</div>'
         told = {"text/html": still, "text/plain": "Explorer (run to use it)"}
         return {**(data or {}), **told}, metadata
 
@@ -82,12 +103,14 @@ class Explorer(anywidget.AnyWidget):
             display(widget, raw=True)
 
     def view(self) -> View:
-        """What is on screen now, without a kernel."""
-        names = ("data", "through", "second", "selected", "initial", "settings")
+        """What is on screen now, without a kernel, with the paths and heads of all layers."""
         with self._measured.lock:
-            state = {name: getattr(self, name) for name in names}
-            state["why"] = self._why(range(len(self.data["layers"])))
-        return View(state | {"live": False, "status": {"state": "ready"}})
+            return self._still(self._why(range(len(self.data["layers"]))))
+
+    def _still(self, why: dict[str, Any]) -> View:
+        names = ["data", "through", "second", "selected", "initial", "settings"]
+        told = {"why": why, "live": False, "status": {"state": "ready"}}
+        return View(self.get_state(names) | told)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether everything that was asked for is on screen within `timeout` seconds."""
@@ -126,20 +149,21 @@ class Explorer(anywidget.AnyWidget):
             trace = "".join(traceback.format_exception(error))
             self.status = {"state": "error", "text": type(error).__name__, "trace": trace}
 
-    def _show(self, start: dict[str, Any] | None = None) -> None:
+    def _show(self) -> None:
         """The shown layer first, why it is so next, then the other layers."""
-        settings = self.settings
-        self._key = key_of(settings)
-        depth = len(self._measured.stack(settings["text"]).layers)
+        self._settings = self.settings
+        self._key = key_of(self._settings)
+        depth = len(self._measured.stack(self._settings["text"]).layers)
+        layer = self.selected[0]
+        if layer != "all":
+            layer = within(layer, depth)
         if self._is_stale() or not self._complete:
-            layer = self._layer(depth)
-            self._show_numbers([0 if layer == "all" else layer], "layer by layer", start)
-        seq = len(self.data["tokens"])  # a click may come from the sentence before
-        target, source = (min(max(place, 0), seq - 1) for place in self.selected[1:])
-        layer = self._layer(depth)
+            self._show_numbers([0 if layer == "all" else layer], "layer by layer")
+        seq = len(self.data["tokens"])
+        target, source = (within(place, seq) for place in self.selected[1:])
         self.selected = (layer, target, source)
         if layer == "all":
-            self._show_through(settings, target, source)
+            self._show_through(target, source)
         else:
             self.why = self._why([layer])
         if not self._complete:
@@ -147,82 +171,71 @@ class Explorer(anywidget.AnyWidget):
             self._show_numbers(range(depth), told)
         self.status = {"state": "ready"}
 
-    def _layer(self, depth: int) -> Any:
-        layer = self.selected[0]
-        return layer if layer == "all" else min(max(layer, 0), depth - 1)
-
     def _is_stale(self) -> bool:
         return self.data.get("of") != self._key
 
-    def _show_numbers(
-        self, layers: Sequence[int], told: str, start: dict[str, Any] | None = None
-    ) -> None:
-        settings = self.settings
+    def _show_numbers(self, layers: Sequence[int], told: str) -> None:
+        settings = self._settings
         texts = [settings["text"], *filter(str.strip, [settings["second"]])]
-        options = self._options(settings, settings["method"])
-        if options.get("samples", 2) < 2:
-            raise ValueError("Take at least 2 samples: one tells nothing about its error.")
-        found = [
-            self._measured.layers(text, layers, told, second=bool(number), **options)
-            for number, text in enumerate(texts)
-        ]
+        options = self._options(settings["method"])
+        found = [self._measured.layers(text, layers, told, **options) for text in texts]
         self._give_way()
-        stale = self._is_stale()
-        if start is None:
-            start = self._followed(found[0].tokens) if stale else {}
-        start |= {name: settings[name] for name in SWITCHES}
-        other = found[1] if len(found) > 1 else None
-        shown = view(found[0], second=other, title=settings["text"], layer=layers[0], **start)
-        state = shown.state
+        start = {name: settings[name] for name in SWITCHES} | {"title": settings["text"]}
+        if self._is_stale():
+            start |= self._chosen_in(found[0].tokens)
+        second = found[1] if len(found) > 1 else None
+        state = view(found[0], second=second, layer=layers[0], **start).state
         with self.hold_sync():  # or the browser shows an old choice in a new sentence
+            if self._is_stale():
+                self.selected = (self.selected[0], *state["selected"][1:])
             self.data = state["data"] | {"of": self._key, "call": "explorer(model, tokenizer"}
             self.second = state["second"] | {"of": self._key}
-            if stale:
-                self.selected = (self.selected[0], *state["selected"][1:])
         self._complete = all(bool(one.values.isfinite().all()) for one in found)
 
-    def _followed(self, tokens: list[str]) -> dict[str, Any]:
+    def _chosen_in(self, tokens: list[str]) -> dict[str, Any]:
         """What is selected follows its words into the new sentence."""
+        if not self.data:
+            return self._words
         old = self.data["tokens"]
         moved = {i: to for i, to in align(old, tokens).items() if old[i] == tokens[to]}
         target, source = (moved.get(i) for i in self.selected[1:])
         return {"target": None if source is None else target, "source": source}
 
-    def _show_through(self, settings: dict[str, Any], target: int, source: int) -> None:
+    def _show_through(self, target: int, source: int) -> None:
         """From the embeddings to the last layer: sampled, then exactly for the selected word."""
-        text, told = settings["text"], "the way through all layers"
+        settings, text, told = self._settings, self._settings["text"], "the way through all layers"
         exact = settings["method"] == "exact"
-        options = self._options(settings, "jvp" if exact else settings["method"])
+        options = self._options("jvp" if exact else settings["method"])
         whole = self._measured.whole
         if exact:
             hidden = self._measured.model.config.hidden_size
             options["samples"] = min(options["samples"], hidden)
-        found = whole(downstream_influence, text, told, **options)
-        assert found.stderr is not None
-        values, stderr = found.values[-1].clone(), found.stderr[-1].clone()
-        self._show_whole(values, stderr)
+        shown = Numbers.of(whole(downstream_influence, text, told, **options))
+        self.through = shown.end() | {"of": self._key}
         if not exact:
             return
+        assert shown.stderr is not None
         told += ", exactly"
         if settings["direction"] == "sends":
             found = whole(downstream_influence, text, told, method="exact", sources=(source,))
-            values[:, source], stderr[:, source] = found.values[-1, :, 0], 0
+            shown.values[-1, :, source], shown.stderr[-1, :, source] = found.values[-1, :, 0], 0
         else:
             found = whole(upstream_influence, text, told, method="exact", targets=(target,))
-            values[target], stderr[target] = found.values[0, 0], 0
-        self._show_whole(values, stderr)
-
-    def _show_whole(self, values: Tensor, stderr: Tensor) -> None:
-        self.through = {"of": self._key, "values": encoded(values), "stderr": encoded(stderr)}
+            shown.values[-1, target], shown.stderr[-1, target] = found.values[0, 0], 0
+        self.through = shown.end() | {"of": self._key}
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:
-        text = json.loads(self.data["of"])[0]
+        text = self.data["title"]
         found = {str(layer): self._measured.reason(text, layer) for layer in layers}
         return {"of": self.data["of"], "layers": found}
 
-    def _options(self, settings: dict[str, Any], method: str) -> dict[str, Any]:
-        takes = [name for name in ("samples", "sigma") if name in TAKES.get(method, ())]
-        return {"method": method} | {name: settings[name] for name in takes}
+    def _options(self, method: str) -> dict[str, Any]:
+        takes = TAKES.get(method, ())
+        options = {n: self._settings[n] for n in ("samples", "sigma") if n in takes}
+        if "samples" in options:
+            hint = "; one tells nothing about its error"
+            whole(options["samples"], "a number of samples", 2, hint=hint)
+        return {"method": method} | options
 
     def _progress(self, told: str, part: int, parts: int, steps, desc: str) -> Iterator:
         """Says how far a measurement is, and gives way to newer input."""
@@ -243,23 +256,23 @@ class Explorer(anywidget.AnyWidget):
 
 
 def explorer(
-    model: nn.Module, tokenizer, *, layer: int = 1, target=None, source=None, **settings: Any
+    model: nn.Module, tokenizer, *, layer=None, target=None, source=None, **settings: Any
 ) -> Explorer:
     """The view under a text box: a widget over the experiments, live while a kernel runs.
 
-    `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer`, `target` and
-    `source` are selected at first. `.settings` and `.selected` follow what the reader does, and can
-    be set; `.wait()` returns when all is on screen; `.view()` is it without a kernel. An explorer
-    is closed when its cell runs again.
+    `settings` are the first values of `NUMBERS` and of the view's `SWITCHES`; `layer` (default: 1,
+    the second; or "all"), `target` and `source` are selected at first. `.settings` and `.selected`
+    follow what the reader does, and can be set; `.wait()` returns when all is on screen; `.view()`
+    is it without a kernel. An explorer is closed when its cell runs again.
 
-    Raises `ValueError` for a sentence that cannot be shown and for unknown settings; what a reader
-    types later is answered under the box.
+    Raises `ValueError` for a sentence that cannot be shown, for unknown settings and for a layer or
+    a position that is not there; what a reader types later is answered under the box.
 
     >>> from helpers import load_bert
     >>> explorer(*load_bert(), text="Hello world!").selected[0]
     1
     """
-    known = NUMBERS | {name: choices[0] for name, choices in SWITCHES.items()}
+    known = NUMBERS | settings_of({})
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"expected settings from {sorted(known)}, got {unknown}")
     made = Explorer(model, tokenizer, known | settings, layer=layer, target=target, source=source)

@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..exact.influence import layer_influence
 from ..exact.jacobian import LayerJacobian
 from ..exact.layers import LayerStack, layer_stack
 from ..result import Influence
-from ..words import Sentence, encode
+from ..words import encode
 from ._numbers import check_length, reason
 
 KEPT = 64  # sentences, of half a megabyte at most
@@ -55,59 +55,54 @@ class Measurements:
         self.tokenizer = tokenizer
         self.progress = progress
         self.lock = threading.RLock()
-        self.stack = lru_cache(1)(lambda text: KeptStack.of(self.model, self.sentence(text)))
-        self.second = lru_cache(1)(lambda text: layer_stack(self.model, self.sentence(text)))
+        self.stack = lru_cache(2)(self._stack)  # a sentence, and one to compare with
         self.known = lru_cache(KEPT)(self._nothing)
         self.whole = lru_cache(KEPT)(self._whole)
         self.reason = lru_cache(KEPT)(self._reason)
 
     def clear(self) -> None:
         self.model = None  # what a notebook's history still holds shall be small
-        for cache in (self.stack, self.second, self.known, self.whole, self.reason):
+        for cache in (self.stack, self.known, self.whole, self.reason):
             cache.cache_clear()
 
-    def sentence(self, text: str) -> Sentence:
+    def layers(self, text: str, wanted: Iterable[int], told: str, **options: Any) -> Influence:
+        """What is known of the layers, these among them, and NaN in the others."""
+        stack, known = self.stack(text), self.known(text, **options)
+        missing = [layer for layer in wanted if known.values[layer].isnan().any()]
+        groups = [[layer] for layer in missing]
+        if missing and options["method"] == "noise":
+            groups = [list(range(len(known.sites)))]  # in one pass of the model
+        for number, group in enumerate(groups):
+            progress = partial(self.progress, told, number, len(groups))
+            found = layer_influence(self.model, stack, layers=group, progress=progress, **options)
+            known.how.update(found.how)
+            known.values[group] = found.values.double()
+            if known.stderr is not None:
+                known.stderr[group] = found.stderr.double()
+        return known
+
+    def _stack(self, text: str) -> KeptStack:
         if not self.tokenizer.tokenize(text):
             raise ValueError("Type at least one word.")
         sentence = encode(self.tokenizer, text)
         check_length(sentence.tokens)
-        return sentence
+        return KeptStack.of(self.model, sentence)
 
-    def layers(
-        self, text: str, wanted: Iterable[int], told: str, *, second: bool = False, **options: Any
-    ) -> Influence:
-        """All that is known of the layers, these among them, and NaN in the others."""
-        stack: Any = self.second(text) if second else self.stack(text)
-        known = self.known(text, **options)
-        missing = [layer for layer in wanted if layer not in known]
-        groups = [[layer] for layer in missing]
-        if missing and options["method"] == "noise":
-            groups = [list(range(len(stack.layers)))]  # in one pass of the model
-        for number, group in enumerate(groups):
-            progress = partial(self.progress, told, number, len(groups))
-            found = layer_influence(self.model, stack, layers=group, progress=progress, **options)
-            known.update(dict.fromkeys(group, found))
+    def _nothing(self, text: str, **options: Any) -> Influence:
+        stack = self.stack(text)
         seq = len(stack.tokens)
-        values, stderr = torch.full((2, len(stack.layers), seq, seq), torch.nan)
-        for layer, found in known.items():
-            row = found.sites.index(stack.names[layer])
-            values[layer] = found.values[row]
-            if found.stderr is not None:
-                stderr[layer] = found.stderr[row]
-        errors = None if found.stderr is None else stderr
-        return replace(found, values=values, stderr=errors, sites=stack.names)
-
-    def _nothing(self, text: str, **options: Any) -> dict[int, Influence]:
-        return {}
+        places = list(range(seq))
+        unknown = torch.full((len(stack.names), seq, seq), torch.nan, dtype=torch.double)
+        stderr = None if options["method"] == "exact" else unknown.clone()
+        return Influence(unknown, stderr, stack.names, places, places, stack.tokens)
 
     def _whole(self, experiment: Callable, text: str, told: str, **options: Any) -> Influence:
         progress = partial(self.progress, told, 0, 1)
-        return experiment(self.model, self.sentence(text), progress=progress, **options)
+        return experiment(self.model, self.stack(text), progress=progress, **options)
 
     def _reason(self, text: str, layer: int) -> dict[str, Any]:
         try:
-            with self.lock:
-                jacobian = self.stack(text).jacobian(layer)
-                return reason(jacobian.paths(), jacobian.heads(), len(jacobian.a[0]))
-        except ValueError:  # a layer without a closed form: noise measures it, but knows no paths
+            jacobian = self.stack(text).jacobian(layer)
+        except ValueError:  # no closed form: noise measures it, but knows no paths
             return reason(None, None, 0)
+        return reason(jacobian.paths(), jacobian.heads(), len(jacobian.a[0]))

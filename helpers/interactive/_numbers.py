@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..result import Influence
+from ..values import whole
 
 MAX_TOKENS = 512  # in a page, which shows 64 at a time
 NO_TOKENS = "expected the tokens beside an array [layer, target, source], got none"
@@ -44,9 +45,9 @@ class Numbers:
             )
 
         def placed(measured: Tensor) -> np.ndarray:
-            whole = np.full((len(sites), len(tokens), len(tokens)), np.nan, np.float32)
-            whole[np.ix_(*places)] = measured.detach().float().cpu()
-            return whole
+            found = np.full((len(sites), len(tokens), len(tokens)), np.nan, np.float32)
+            found[np.ix_(*places)] = measured.detach().float().cpu()
+            return found
 
         values = placed(influence.values)
         if np.isinf(values).any() or (values < 0).any():
@@ -60,6 +61,11 @@ class Numbers:
     @property
     def special(self) -> list[int]:
         return [i for i, token in enumerate(self.tokens) if SPECIAL.match(token)]
+
+    def end(self) -> dict[str, Any]:
+        """The last layer, in which the way through all of them ends."""
+        stderr = None if self.stderr is None else self.stderr[-1]
+        return {"of": "", "values": encoded(self.values[-1]), "stderr": encoded(stderr)}
 
 
 def from_array(values: Any, tokens: Sequence[str] | None, label: str) -> tuple[Influence, str]:
@@ -103,13 +109,13 @@ def encoded(values: Any) -> str | None:
 
 def reason(paths: Mapping[str, Any] | None, heads: Any | None, seq: int) -> dict[str, Any]:
     """The paths [target, source] and heads [head, target, source] of a layer, for the browser."""
-    count = 0 if heads is None else len(heads)
-    found = dict(paths or {})
-    for name, value in found.items():
+    parts = {}
+    for name, value in (paths or {}).items():
         _check_shape(f"the path {name!r} to be", value, [seq, seq])
+        parts[name] = encoded(value)
+    count = 0 if heads is None else len(heads)
     if heads is not None:
         _check_shape("heads of a layer to be", heads, [count, seq, seq])
-    parts = {name: encoded(value) for name, value in found.items()}
     return {"paths": parts, "heads": encoded(heads), "count": count}
 
 
@@ -118,24 +124,22 @@ def chosen(
     special: list[int],
     target: int | None,
     source: int | None,
-    receives: bool,
+    receives: bool = False,
 ) -> list[int]:
     """The target and the source: as given, else the first word and its strongest partner."""
-    for position in (target, source):
-        if position is not None and position not in range(len(matrix)):
-            raise ValueError(
-                f"expected a position of the sentence, 0 to {len(matrix) - 1}, got {position!r}"
-            )
-    word, partner = (target, source) if receives else (source, target)
-    lists = matrix if receives else matrix.T  # a row for each position that can be chosen
-    if word is None:
-        measured = ~np.isnan(lists).all(1)
-        word = next((i for i in range(len(matrix)) if i not in special and measured[i]), 0)
-    if partner is None:
-        others = np.nan_to_num(lists[word], nan=-1)
-        others[word] = -1
-        partner = int(others.argmax()) if len(others) > 1 else word
-    return [word, partner] if receives else [partner, word]
+    if receives:
+        source, target = chosen(matrix.T, special, source, target)
+        return [target, source]
+    last = len(matrix) - 1
+    if source is None:
+        measured = np.flatnonzero(~np.isnan(matrix).all(0))
+        source = next((i for i in measured if i not in special), 0)
+    source = whole(source, "a position of the sentence", 0, last)
+    if target is None:
+        others = np.nan_to_num(matrix[:, source], nan=-1)
+        others[source] = -1
+        target = others.argmax()
+    return [whole(target, "a position of the sentence", 0, last), source]
 
 
 def align(first: Sequence[str], second: Sequence[str]) -> dict[int, int]:
@@ -159,9 +163,14 @@ def _columns(first: Sequence[str], second: Sequence[str]) -> list[tuple]:
 def compared(first: Numbers, second: Numbers, names: Sequence[str]) -> dict[str, Any]:
     """The second one's numbers at the places of the first one's tokens; how the two are related."""
     partners = align(first.tokens, second.tokens)
-    pairs = [(first.tokens[a], second.tokens[b]) for a, b in partners.items()]
-    equal = [token for token, other in pairs if token == other and not SPECIAL.match(token)]
-    if not re.search(r"\w", "".join(equal)):
+    equal, different = "", []
+    for place, partner in partners.items():
+        token, other = first.tokens[place], second.tokens[partner]
+        if token != other:
+            different.append(f"'{token}' / '{other}'")
+        elif not SPECIAL.match(token):
+            equal += token
+    if not re.search(r"\w", equal):
         note = "The second shares no word with the first: there is nothing to compare."
         return {"of": "", "note": note}
     depth, layers = len(first.layers), len(second.layers)
@@ -169,14 +178,11 @@ def compared(first: Numbers, second: Numbers, names: Sequence[str]) -> dict[str,
     places, theirs = list(partners), list(partners.values())
     found = np.full_like(first.values, np.nan)
     found[np.ix_(range(depth), places, places)] = second.values[np.ix_(same_depth, theirs, theirs)]
-    told = [f"'{token}' / '{other}'" for token, other in pairs if token != other]
     note = "Compared with a second one on aligned words; different: "
-    note += ", ".join(told[:5]) or "only what is added or left out"
+    note += ", ".join(different[:5]) or "only what is added or left out"
     if first.tokens == second.tokens:
+        same = np.allclose(first.values, found, rtol=1e-3, equal_nan=True)
         note = "The second is the same"
-        same = layers == depth and np.allclose(
-            first.values, second.values, rtol=1e-3, equal_nan=True
-        )
         note += ": every ratio is 1" if same else " sentence, with other numbers"
     if layers != depth:
         note += f"; its {layers} layers stand at the same depth beside these {depth}"

@@ -15,6 +15,7 @@ from typing import Any
 from ..figures import RAMP
 from ..result import Influence
 from ..text import joined
+from ..values import whole
 from ._numbers import Numbers, chosen, compared, encoded, from_array, reason
 
 HERE = Path(__file__).parent
@@ -93,10 +94,7 @@ def view(
     >>> shown.state["selected"], "<iframe" in shown._repr_html_()
     ([0, 0, 1], True)
     """
-    settings = {name: choices[0] for name, choices in SWITCHES.items()} | switches
-    for name, value in settings.items():
-        if value not in SWITCHES.get(name, ()):
-            raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
+    settings = settings_of(switches)
     given = {"paths": paths, "heads": heads, "through": through, "second": second, "layers": layers}
     call = [f"{name}={name}" for name, value in given.items() if value is not None]
     call += [f"{name}={text!r}" for name, text in (("title", title), ("label", label)) if text]
@@ -105,35 +103,37 @@ def view(
         call.insert(0, "tokens")
         influence, label = from_array(influence, tokens, label)
     shown = Numbers.of(influence)
-    last = None if through is None else Numbers.of(through)
-    if last and last.tokens != shown.tokens:
-        raise ValueError(f"expected `through` of the same sentence, got that of {last.tokens}")
-    matrix = _matrix(shown, last, layer)
-    pair = chosen(matrix, shown.special, target, source, settings["direction"] == "receives")
-    start = {"settings": settings, "selected": [layer, *pair]}
-    data = {
-        "of": "",
+    names_of_layers = shown.layers if layers is None else layers
+    data = _described(shown, raw) | {
         "title": title,
         "call": ", ".join(["view(influence", *call]),
-        "tokens": shown.tokens,
-        "words": joined(shown.tokens, raw=raw),
-        "special": shown.special,
-        "apart": _apart(shown),
-        "layers": _each("layers", layers, shown.layers),
-        "values": encoded(shown.values),
-        "stderr": encoded(shown.stderr),
+        "layers": list(_each("layers", names_of_layers, len(shown.layers))),
         "label": label,
-        "ramp": RAMP,
         "how": influence.how,
-        "source": SOURCE,
     }
+    way = None if through is None else _way(through, shown.tokens)
+    if way and layer == "all":
+        matrix = way.values[-1]
+    else:
+        layer = whole(layer, "a layer", 0, len(shown.layers) - 1, "; 'all' needs `through`")
+        matrix = shown.values[layer]
+    pair = chosen(matrix, shown.special, target, source, settings["direction"] == "receives")
+    start = {"settings": settings, "selected": [layer, *pair]}
     parts = {
         "data": data,
-        "through": _end_of(last),
-        "why": _reasons(shown, paths, heads),
+        "through": way.end() if way else {},
+        "why": {"of": "", "layers": _reasons(shown, paths, heads)},
         "second": {} if second is None else compared(shown, Numbers.of(second), names),
     }
     return View({"live": False, "status": {"state": "ready"}, "initial": start} | start | parts)
+
+
+def settings_of(switches: Mapping[str, Any]) -> dict[str, Any]:
+    """All switches, these among them."""
+    for name, value in switches.items():
+        if value not in SWITCHES.get(name, ()):
+            raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
+    return {name: choices[0] for name, choices in SWITCHES.items()} | switches
 
 
 def save_page(influence: Any, path: str | Path) -> Path:
@@ -144,42 +144,40 @@ def save_page(influence: Any, path: str | Path) -> Path:
     return path
 
 
-def _matrix(shown: Numbers, last: Numbers | None, layer: int | str) -> Any:
-    matrices: dict[int | str, Any] = dict(enumerate(shown.values))
-    if last:
-        matrices["all"] = last.values[-1]
-    if layer not in matrices:
-        raise ValueError(
-            f"expected one of the layers {list(matrices)}, got {layer!r}; 'all' needs `through`"
-        )
-    return matrices[layer]
+def _described(shown: Numbers, raw: bool) -> dict[str, Any]:
+    """The numbers and their words."""
+    special = shown.special
+    ends = [i for i in special[1:-1] if shown.tokens[i] in ENDS]
+    return {
+        "of": "",
+        "tokens": shown.tokens,
+        "words": joined(shown.tokens, raw=raw),
+        "special": special,
+        "apart": [i + 1 for i in ends if i + 1 not in special],  # the second text of a pair
+        "values": encoded(shown.values),
+        "stderr": encoded(shown.stderr),
+        "ramp": RAMP,
+        "source": SOURCE,
+    }
 
 
-def _apart(shown: Numbers) -> list[int]:
-    """Where the second text of a pair begins."""
-    ends = [i for i in shown.special[1:-1] if shown.tokens[i] in ENDS]
-    return [i + 1 for i in ends if i + 1 not in shown.special]
-
-
-def _each(what: str, members: Sequence | None, default: list) -> list:
-    """A member for each layer."""
+def _each(what: str, members: Sequence | None, depth: int) -> Sequence:
+    """A member for each layer; None where there is nothing."""
     if members is None:
-        return default
-    if len(members) != len(default):
-        raise ValueError(f"expected {what} with a member for each of {len(default)} layers")
-    return list(members)
-
-
-def _end_of(through: Numbers | None) -> dict[str, Any]:
-    """The way through all layers, which ends in the last one."""
-    if through is None:
-        return {}
-    errors = None if through.stderr is None else through.stderr[-1]
-    return {"of": "", "values": encoded(through.values[-1]), "stderr": encoded(errors)}
+        return [None] * depth
+    if len(members) != depth:
+        raise ValueError(f"expected {what} with a member for each of {depth} layers")
+    return members
 
 
 def _reasons(shown: Numbers, paths: Sequence | None, heads: Sequence | None) -> dict[str, Any]:
-    nothing = [None] * len(shown.layers)
-    layers = zip(_each("paths", paths, nothing), _each("heads", heads, nothing), strict=True)
-    found = {str(n): reason(*parts, len(shown.tokens)) for n, parts in enumerate(layers)}
-    return {"of": "", "layers": found}
+    depth, seq = len(shown.layers), len(shown.tokens)
+    paths, heads = _each("paths", paths, depth), _each("heads", heads, depth)
+    return {str(layer): reason(paths[layer], heads[layer], seq) for layer in range(depth)}
+
+
+def _way(through: Influence, tokens: list[str]) -> Numbers:
+    way = Numbers.of(through)
+    if way.tokens != tokens:
+        raise ValueError(f"expected `through` of the same sentence, got that of {way.tokens}")
+    return way

@@ -18,7 +18,6 @@ class Worker:
         self.asked = self.current = 0
         self.stopped = self.closed = False
         self.thread = threading.Thread(target=self._work, daemon=True)
-        self.thread.start()
 
     def ask(self) -> None:
         self.asked += 1

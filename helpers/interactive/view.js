@@ -993,7 +993,8 @@ function whyNot({ model, playing, hasReasons }, { reason, layer }) {
     return "Through all layers no single set of paths exists. Choose one layer for paths and"
       + " heads.";
   if (!reason && playing) return "Paths and heads follow where it stops.";
-  if (!live || layer === "all") return "";
+  if (layer === "all" || (!live && (reason || !hasReasons))) return "";
+  if (!live) return "Paths and heads of this layer were not asked for before the page was saved.";
   return reason ? "This layer has no closed form: paths and heads are not known."
     : "Computing paths and heads …";
 }
