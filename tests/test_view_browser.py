@@ -927,6 +927,22 @@ def kernel(page, **changes):
     page.evaluate("changes => kernel.set(changes)", changes)
 
 
+def test_a_page_with_the_reasons_of_one_layer_says_so_of_the_others(
+    browser, tmp_path, measured, parts
+):
+    """As the html beside a widget has it."""
+    whole = view(measured["influence"], **parts, layer=2, source=4).state
+    why = {"of": "", "layers": {"2": whole["why"]["layers"]["2"]}}
+    page, root = opened(browser, tmp_path, _view.View(whole | {"why": why}))
+    assert root.locator(".bv-why [data-path]").count()
+    root.locator('[data-layer="3"]').click()
+    assert "not asked for before the page was saved" in root.locator(".bv-why").inner_text()
+    root.locator('[data-layer="2"]').click()
+    assert root.locator(".bv-why [data-path]").count()
+    assert page.problems == []
+    page.context.close()
+
+
 def test_another_sentence_in_the_box_dims_the_old_picture(live):
     page, root = live
     assert float(root.locator(".bv-stage").evaluate("e => getComputedStyle(e).opacity")) == 1

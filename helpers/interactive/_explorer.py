@@ -110,7 +110,8 @@ class Explorer(anywidget.AnyWidget):
     def _still(self, why: dict[str, Any]) -> View:
         names = ["data", "through", "second", "selected", "initial", "settings"]
         told = {"why": why, "live": False, "status": {"state": "ready"}}
-        return View(self.get_state(names) | told)
+        with self._measured.lock:
+            return View(self.get_state(names) | told)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether everything that was asked for is on screen within `timeout` seconds."""
@@ -203,25 +204,27 @@ class Explorer(anywidget.AnyWidget):
 
     def _show_through(self, target: int, source: int) -> None:
         """From the embeddings to the last layer: sampled, then exactly for the selected word."""
-        settings, text, told = self._settings, self._settings["text"], "the way through all layers"
+        settings, measure = self._settings, self._measured.whole
+        text, told = settings["text"], "the way through all layers"
         exact = settings["method"] == "exact"
         options = self._options("jvp" if exact else settings["method"])
-        whole = self._measured.whole
         if exact:
             hidden = self._measured.model.config.hidden_size
             options["samples"] = min(options["samples"], hidden)
-        shown = Numbers.of(whole(downstream_influence, text, told, **options))
+        shown = Numbers.of(measure(downstream_influence, text, told, **options))
         self.through = shown.end() | {"of": self._key}
         if not exact:
             return
-        assert shown.stderr is not None
         told += ", exactly"
         if settings["direction"] == "sends":
-            found = whole(downstream_influence, text, told, method="exact", sources=(source,))
-            shown.values[-1, :, source], shown.stderr[-1, :, source] = found.values[-1, :, 0], 0
+            found = measure(downstream_influence, text, told, method="exact", sources=(source,))
+            line, values = (-1, slice(None), source), found.values[-1, :, 0]
         else:
-            found = whole(upstream_influence, text, told, method="exact", targets=(target,))
-            shown.values[-1, target], shown.stderr[-1, target] = found.values[0, 0], 0
+            found = measure(upstream_influence, text, told, method="exact", targets=(target,))
+            line, values = (-1, target), found.values[0, 0]
+        assert shown.stderr is not None
+        shown.values[line] = values
+        shown.stderr[line] = 0
         self.through = shown.end() | {"of": self._key}
 
     def _why(self, layers: Iterable[int]) -> dict[str, Any]:

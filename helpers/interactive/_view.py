@@ -103,11 +103,12 @@ def view(
         call.insert(0, "tokens")
         influence, label = from_array(influence, tokens, label)
     shown = Numbers.of(influence)
-    names_of_layers = shown.layers if layers is None else layers
+    if layers is None:
+        layers = shown.layers
     data = _described(shown, raw) | {
         "title": title,
         "call": ", ".join(["view(influence", *call]),
-        "layers": list(_each("layers", names_of_layers, len(shown.layers))),
+        "layers": list(_each("layers", layers, len(shown.layers))),
         "label": label,
         "how": influence.how,
     }
