@@ -216,6 +216,7 @@ class Explorer(anywidget.AnyWidget):
         if not exact:
             return
         told += ", exactly"
+        line: tuple
         if settings["direction"] == "sends":
             found = measure(downstream_influence, text, told, method="exact", sources=(source,))
             line, values = (-1, slice(None), source), found.values[-1, :, 0]

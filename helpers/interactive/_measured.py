@@ -67,17 +67,18 @@ class Measurements:
 
     def layers(self, text: str, wanted: Iterable[int], told: str, **options: Any) -> Influence:
         """What is known of the layers, these among them, and NaN in the others."""
-        stack, known = self.stack(text), self.known(text, **options)
+        known: Any = self.known(text, **options)
+        stack: Any = self.stack(text)
         missing = [layer for layer in wanted if known.values[layer].isnan().any()]
         groups = [[layer] for layer in missing]
         if missing and options["method"] == "noise":
-            groups = [list(range(len(known.sites)))]  # in one pass of the model
+            groups = [list(range(len(stack.layers)))]  # in one pass of the model
         for number, group in enumerate(groups):
             progress = partial(self.progress, told, number, len(groups))
             found = layer_influence(self.model, stack, layers=group, progress=progress, **options)
             known.how.update(found.how)
             known.values[group] = found.values.double()
-            if known.stderr is not None:
+            if found.stderr is not None:
                 known.stderr[group] = found.stderr.double()
         return known
 

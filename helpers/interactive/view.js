@@ -990,8 +990,7 @@ function drawLegend({ at, scale, settings, names, data, colours, contrast, panel
 function whyNot({ model, playing, hasReasons }, { reason, layer }) {
   const live = model.get("live");
   if (layer === "all" && (live || hasReasons))
-    return "Through all layers no single set of paths exists. Choose one layer for paths and"
-      + " heads.";
+    return "Through all layers no one set of paths exists. Choose one layer for paths and heads.";
   if (!reason && playing) return "Paths and heads follow where it stops.";
   if (layer === "all" || (!live && (reason || !hasReasons))) return "";
   if (!live) return "Paths and heads of this layer were not asked for before the page was saved.";
