@@ -549,7 +549,11 @@ BAD += [
     (lambda t: jacobian().heads(targets=[9]), "expected each of targets from 0 to 3, got 9"),
     (lambda t: jacobian().paths(sources=[]), r"one or more sources, each once, got \[\]"),
     (lambda t: jacobian().squared_norms(torch.eye(7)), r"\[hidden=8, hidden\].*, got \[7, 7\]"),
-    (lambda t: jacobian(torch.ones(4, 9)), r"expected hidden \[seq, hidden=8\] .*got \[4, 9\]"),
+    (
+        lambda t: jacobian(torch.ones(4, 9)),
+        r"expected hidden \[seq, hidden=8\] of one sentence, got \[4, 9\]; "
+        r"pass hidden\[0\] of a batch",
+    ),
     (lambda t: jacobian(torch.ones(4, 8).long()), "float32 or float64, got torch.int64; call"),
     (
         lambda t: LayerJacobian(torch.nn.Identity(), torch.ones(4, 8)),

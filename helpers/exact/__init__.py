@@ -5,6 +5,7 @@ chosen         layers, positions and heads by their numbers
 knock_out      heads that are silent
 norms          LayerNorm and its derivative
 linearised     a layer as the linear map that it is for small changes
+chunk          some of its targets, with the matrices that are kept
 jacobian       the blocks of that map, one for each pair of positions, in closed form
 layers         all layers of a model, as functions of one hidden state
 sweep          disturb one position at a time and follow it through the layers, or go back

@@ -16,22 +16,22 @@ from .layers import LayerStack, layer_stack
 
 def within_layers(
     stack: LayerStack,
-    spreads: Mapping[int, Tensor | None],
+    covariances: Mapping[int, Tensor | None],
     sources: Sequence[int],
-    how: Sampling,
+    sampling: Sampling,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
     """Mean and error of ‖Δ‖²/σ² [layer, target, source] for the layers with these covariances.
 
     Every layer gets its clean input, and noise of its own on it, in one pass of the model.
     """
-    modules = stack.modules[: max(spreads) + 1]  # a run's number is that of its layer
+    modules = stack.modules[: max(covariances) + 1]  # a run's number is that of its layer
     rows = Rows(stack.model, stack.sentence, modules, modules, entering=True)
-    rows.seen = list(spreads)
+    rows.seen = list(covariances)
     draws = {}
-    for layer, covariance in spreads.items():
-        draws[layer] = _noise(how.seed + layer, how, covariance, stack.states[layer])
-    found = rows.influence(draws, {place: [place] for place in sources}, how, {}, progress)
+    for layer, covariance in covariances.items():
+        draws[layer] = _noise(sampling.seed + layer, sampling, covariance, stack.states[layer])
+    found = rows.influence(draws, {place: [place] for place in sources}, sampling, {}, progress)
     assert found.stderr is not None
     return found.values, found.stderr
 
@@ -43,7 +43,7 @@ def downstream(
     observe: Observed | None,
     sources: Sequence[int] | None,
     covariance: Tensor | None,
-    how: Sampling,
+    sampling: Sampling,
     progress: Progress,
 ) -> Influence:
     """From any site, or what enters the first layer, to the sites that run later."""
@@ -56,16 +56,16 @@ def downstream(
     rows.seen = [run for run in rows.seen if run >= first]
     if not rows.seen:
         raise ValueError(f"expected a site that runs before what is observed, got {inject!r}")
-    drawn = _noise(how.seed, how, covariance, rows.entry)
+    drawn = _noise(sampling.seed, sampling, covariance, rows.entry)
     columns = {place: [place] for place in chosen("sources", sources, len(rows.tokens))}
-    told = {"inject": inject} | how.used()
-    return rows.influence({rows.run: drawn}, columns, how, told, progress)
+    told = {"inject": inject} | sampling.used()
+    return rows.influence({rows.run: drawn}, columns, sampling, told, progress)
 
 
 def _noise(
-    seed: int, how: Sampling, covariance: Tensor | None, state: Tensor
+    seed: int, sampling: Sampling, covariance: Tensor | None, state: Tensor
 ) -> Callable[[], Tensor]:
     """What draws the noise of one position of a state, [sample, 1, hidden]."""
     generator = torch.Generator().manual_seed(seed)
-    spread = factor(covariance, state.shape[-1])
-    return partial(draw, generator, how.count(), 1, spread, state)
+    root = factor(covariance, state.shape[-1])
+    return partial(draw, generator, sampling.count(), 1, root, state)

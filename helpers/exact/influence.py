@@ -17,7 +17,7 @@ from ..words import Inputs
 from . import by_noise
 from .chosen import chosen
 from .layers import LayerStack, layer_behind, layer_stack
-from .sweep import Measured, backward, cotangents, forward
+from .sweep import Measured, Sweep, cotangents
 
 
 def layer_influence(
@@ -55,27 +55,30 @@ def layer_influence(
     >>> layer_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).values.shape
     torch.Size([2, 3, 3])
     """
-    how = Sampling.of(method, ("exact", "jvp", "noise"), samples=samples, seed=seed, sigma=sigma)
+    offered = ("exact", "jvp", "noise")
+    sampling = Sampling.of(method, offered, samples=samples, seed=seed, sigma=sigma)
     stack = layer_stack(model, inputs)
     layers = chosen("layers", layers, len(stack.layers))
     sources = chosen("sources", sources, len(stack.tokens))
-    spreads = dict(zip(layers, _for_each_layer(covariance, len(layers)), strict=True))
+    covariances = dict(zip(layers, _for_each_layer(covariance, len(layers)), strict=True))
     sites = [stack.names[layer] for layer in layers]
-    told = _told(stack, how, covariance)
+    told = _told(stack, sampling, covariance)
     if method == "noise":
-        measured: Measured = by_noise.within_layers(stack, spreads, sources, how, progress)
+        measured: Measured = by_noise.within_layers(stack, covariances, sources, sampling, progress)
     elif method == "exact":
         norms = []
         for layer in progress(layers, desc="exact"):
             jacobian = stack.jacobian(layer)
-            norms.append(jacobian.squared_norms(spreads[layer], sources=sources))
+            norms.append(jacobian.squared_norms(covariances[layer], sources=sources))
         measured = torch.stack(norms).cpu(), None
     else:
-        means, errors = [], []
-        for layer, spread in spreads.items():
-            mean, error = forward(stack, [layer], sources, how, progress, spread)
+        sweep = Sweep(stack, sampling, progress)
+        means: list[Tensor] = []
+        errors: list[Any] = []
+        for layer, each in covariances.items():
+            mean, error = sweep.forward([layer], sources, each)
             means.append(mean)
-            errors.append(torch.as_tensor(error))
+            errors.append(error)
         measured = torch.cat(means), torch.cat(errors)
     return _influence(stack, measured, sites, told, sources=sources)
 
@@ -112,18 +115,19 @@ def downstream_influence(
     >>> downstream_influence(tiny.eval(), inputs, inject="encoder.layer.0", method="exact").sites
     ['encoder.layer.1']
     """
-    how = Sampling.of(method, ("jvp", "exact", "noise"), samples=samples, seed=seed, sigma=sigma)
+    offered = ("jvp", "exact", "noise")
+    sampling = Sampling.of(method, offered, samples=samples, seed=seed, sigma=sigma)
     if method == "noise":
         return by_noise.downstream(
-            model, inputs, inject, observe, sources, covariance, how, progress
+            model, inputs, inject, observe, sources, covariance, sampling, progress
         )
     if observe is not None:
         raise ValueError(f"expected method 'noise' with observe, got {method!r}")
     stack = layer_stack(model, inputs)
     sources = chosen("sources", sources, len(stack.tokens))
     layers = range(layer_behind(stack, inject), len(stack.layers))
-    measured = forward(stack, layers, sources, how, progress, covariance)
-    told = {"inject": inject} | _told(stack, how, covariance)
+    measured = Sweep(stack, sampling, progress).forward(layers, sources, covariance)
+    told = {"inject": inject} | _told(stack, sampling, covariance)
     return _influence(stack, measured, stack.names[layers.start :], told, sources=sources)
 
 
@@ -158,16 +162,17 @@ def upstream_influence(
     >>> upstream_influence(tiny.eval(), {"input_ids": torch.tensor([[1, 2, 3]])}).sites
     ['encoder.layer.0', 'encoder.layer.1']
     """
-    how = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed)
+    sampling = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed)
     stack = layer_stack(model, inputs)
+    sweep = Sweep(stack, sampling, progress)
     if observe is None:
         observe = stack.names[-1]
     last = None if callable(observe) else stack.number(observe)
     if last is not None:
         name = stack.names[last]
         labels: list = chosen("targets", targets, len(stack.tokens))
-        measured = backward(stack, last, labels, how, progress, covariance)
-        told = _told(stack, how, covariance)
+        measured = sweep.backward(last, labels, covariance)
+        told = _told(stack, sampling, covariance)
     else:
         if targets is not None:
             raise ValueError(f"expected no targets, for {observe!r} is one, got {targets}")
@@ -175,8 +180,8 @@ def upstream_influence(
         labels = [name]
         start, size = cotangents(stack, observe)
         last = len(stack.layers) - 1
-        measured = backward(stack, last, [0], how, progress, covariance, start, size)
-        told = _told(stack, how, covariance, size)
+        measured = sweep.backward(last, [0], covariance, start, size)
+        told = _told(stack, sampling, covariance, size)
     told["observe"] = name
     return _influence(stack, measured, stack.names[: last + 1], told, targets=labels)
 
@@ -199,10 +204,10 @@ def _influence(
 
 
 def _told(
-    stack: LayerStack, how: Sampling, covariance: Tensor | None, directions: int | None = None
+    stack: LayerStack, sampling: Sampling, covariance: Tensor | None, size: int | None = None
 ) -> dict[str, Any]:
     hidden = stack.states[0].shape[1]
-    told = how.used(directions or hidden)
+    told = sampling.used(size or hidden)
     if covariance is None:  # as many directions: influence / hidden is of a push of 1
         told["hidden"] = hidden
     return told

@@ -27,7 +27,6 @@ are those of `linearised`, where the layer is run.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -36,29 +35,14 @@ from torch import Tensor
 from ..sampling import factor
 from ..values import whole
 from .chosen import chosen
+from .chunk import Chunk, kept
 from .linearised import LinearisedLayer
 
 PATHS = ("residual", "value", "key", "query")
 CHUNK_BYTES = 2**27  # what the matrices of one chunk of targets may take
 KEPT_CHUNKS = 8  # whose matrices are kept for the next question
-VALUE, KEY = slice(0, 1), slice(1, None)  # where a and u stand in the numbers of a head
+ALL, VALUE, KEY = slice(None), slice(0, 1), slice(1, None)  # of a head's numbers: a first, then u
 Positions = Sequence[int] | None  # those wanted; None means all
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some targets j with their matrices, and the sources wanted."""
-
-    targets: Tensor
-    sources: Tensor
-    d: Tensor  # D_j, [target, hidden, hidden]
-    p: Tensor  # P_j = D_j W_O, [target, hidden, head * d]
-    gram: Tensor  # G_j = P_jᵀ P_j, [target, head, d, head, d]
-
-    @property
-    def same(self) -> Tensor:
-        """Where the target is the source, [target, source]."""
-        return self.targets[:, None] == self.sources
 
 
 class LayerJacobian(LinearisedLayer):
@@ -73,7 +57,7 @@ class LayerJacobian(LinearisedLayer):
     method "noise" measures those.
 
     `squared_norms`, `paths` and `heads` take the `targets` and `sources` wanted (default: all); a
-    target costs the same however many others there are. Their D_j is formed once and kept.
+    target costs the same however many others there are. What they share is formed once and kept.
 
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=16))
@@ -121,15 +105,10 @@ class LayerJacobian(LinearisedLayer):
         ‖J·ε‖² for ε ~ N(0, S), that is, along the directions in which hidden states really vary. It
         is ‖J L‖² with S = L Lᵀ, so that W_V L and W_K L stand in the place of W_V and W_K.
         """
-        spread = None
+        root = None
         if covariance is not None:
-            spread = factor(covariance, self.w_o.shape[0]).to(self.w_o)
-        found = []
-        for chunk in self._chunks(targets, sources):
-            own = self._own_block(chunk, self._mixing(chunk.targets, chunk.targets))
-            own = _squares(_along(own, spread))
-            between = _square_form(self._numbers(chunk), self._products(chunk, spread))
-            found.append(torch.where(chunk.same, own, between))
+            root = factor(covariance, self.w_o.shape[0]).to(self.w_o)
+        found = [self._norms(chunk, root) for chunk in self._chunks(targets, sources)]
         return torch.cat(found)
 
     @torch.no_grad()
@@ -141,19 +120,17 @@ class LayerJacobian(LinearisedLayer):
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            mixing = self._mixing(chunk.targets, chunk.targets)
-            own = _squares(self._own_block(chunk, mixing))
-            query = _squares(chunk.p @ mixing["query"].flatten(1, 2))
             numbers = self._numbers(chunk)  # [target, source, head, 1 + d]
             products = self._products(chunk)  # [target, head, 1 + d, head, 1 + d]
+            query = self._mixing(chunk.targets, chunk.targets)["query"]
+            query = chunk.p @ query.flatten(1, 2)  # [target, hidden, hidden]
             parts = {
                 "residual": chunk.same * _squares(chunk.d),
-                "value": _square_form(numbers[..., VALUE], products[:, :, VALUE, :, VALUE]),
-                "key": _square_form(numbers[..., KEY], products[:, :, KEY, :, KEY]),
-                "query": chunk.same * query,
+                "value": _square_form(numbers, products, VALUE),
+                "key": _square_form(numbers, products, KEY),
+                "query": chunk.same * _squares(query),
             }
-            norms = torch.where(chunk.same, own, _square_form(numbers, products))
-            parts["interference"] = norms - sum(parts.values())
+            parts["interference"] = self._norms(chunk) - sum(parts.values())
             found.append(parts)
         return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
@@ -166,18 +143,20 @@ class LayerJacobian(LinearisedLayer):
         """
         found = []
         for chunk in self._chunks(targets, sources):
-            c = sum(
-                self._mixing(chunk.targets, chunk.targets).values()
-            )  # [target, head, d, hidden]
-            own = ((_of_one_head(chunk.gram) @ c) * c).sum((2, 3))  # [target, head]
+            c = self._of_itself(chunk.targets)
+            by_head = c.shape[1:3]
+            p = chunk.p.unflatten(2, by_head).transpose(1, 2)  # [target, head, hidden, d]
+            gram = p.mT @ p  # [target, head, d, d]
+            gram_c = gram @ c  # [target, head, d, hidden]
+            own = (gram_c * c).sum((2, 3)).T  # tr(Cᵀ G C), [head, target]
             numbers = self._numbers(chunk)
-            products = _of_one_head(self._products(chunk))
-            between = torch.einsum("jihc,jhce,jihe->hji", numbers, products, numbers)
-            found.append(torch.where(chunk.same, own.T[..., None], between))
+            products = self._products(chunk).diagonal(dim1=1, dim2=3)  # [target, c, e, head]
+            between = torch.einsum("jihc,jceh,jihe->hji", numbers, products, numbers)
+            found.append(torch.where(chunk.same, own[..., None], between))
         return torch.cat(found, 1)
 
     @cached_property
-    def formed(self) -> dict[tuple[int, ...], tuple[Tensor, ...]]:
+    def formed(self) -> dict[tuple[int, ...], tuple[Tensor, Tensor, dict]]:
         """The matrices of a `Chunk` by its targets, as far as they are kept."""
         return {}
 
@@ -187,77 +166,97 @@ class LayerJacobian(LinearisedLayer):
         inner, hidden = self.w_1.shape
         bytes_of_one = (inner + 8 * hidden) * hidden * self.w_1.element_size()
         size = max(1, CHUNK_BYTES // bytes_of_one)
+        rows = torch.tensor(chosen("targets", targets, seq))
         columns = torch.tensor(chosen("sources", sources, seq))
-        for rows in torch.tensor(chosen("targets", targets, seq)).split(size):
-            key = tuple(rows.tolist())
+        for some in rows.split(size):
+            key = tuple(some.tolist())
             if key not in self.formed:
                 if len(self.formed) == KEPT_CHUNKS:
                     self.formed.clear()
-                self.formed[key] = self._form(rows)
-            yield Chunk(rows, columns, *self.formed[key])
+                self.formed[key] = self._form(some)
+            d, p, made = self.formed[key]
+            yield Chunk(some, columns, d, p, made)
 
-    def _form(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """D_j, P_j = D_j W_O and G_j = P_jᵀ P_j."""
-        d = (self.w_2 * self.slope[targets, None]) @ self.w_1  # [target, hidden, inner] by W_1
+    def _form(self, targets: Tensor) -> tuple[Tensor, Tensor, dict]:
+        """D_j and P_j = D_j W_O, and room for what is made of them."""
+        w_2 = self.w_2 * self.slope[targets, None]  # W_2 diag φ', [target, hidden, inner]
+        d = w_2 @ self.w_1
         d.diagonal(dim1=1, dim2=2).add_(1)
         d = self.norm_1.at(targets).vjp(d)  # a row of d times LN1' is LN1'ᵀ at that row
         d = self.norm_2.at(targets).jvp(d.mT).mT  # LN2' times a column of d
-        p = d @ self.w_o  # [target, hidden, head * d]
-        by_head = (self.number_of_heads, -1)
-        gram = (p.mT @ p).unflatten(2, by_head).unflatten(1, by_head)
-        return d, p, gram
+        p = d @ self.w_o
+        return d, p, {}
 
     def _mixing(self, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """C[j,i] of each pair (j, i) by the paths through heads, [pair, head, d, hidden].
 
         Axes below: pair p, head h, its dimensions d and e, every position m, hidden x.
         """
-        w_v, w_q = self._by_head(self.w_v), self._by_head(self.w_q)
         a = self.a[:, targets, sources]  # [h, p]
         u = a[..., None] * (self.v[:, sources] - self.o[:, targets])  # [h, p, d]
         a_m = self.a[:, targets]  # [h, p, m]
-        k_bar = (a_m @ self.k)[:, :, None]  # [h, p, 1, d]
+        k_bar = a_m @ self.k  # [h, p, e]
         av = a_m[..., None] * self.v[:, None]  # [h, p, m, d]
-        vk = av.mT @ (self.k[:, None] - k_bar)  # [h, p, d, e]
+        apart = self.k[:, None] - k_bar[:, :, None]  # [h, p, m, e]
+        vk = av.mT @ apart  # Σ_m, [h, p, d, e]
         vk *= (targets == sources)[:, None, None]
+        w_v, w_q = self._by_head(self.w_v), self._by_head(self.w_q)  # [h, d, x]
+        w = self._w(targets)  # [h, p, x]
         return {
             "value": torch.einsum("hp,hdx->phdx", a, w_v),
-            "key": torch.einsum("hpd,hpx->phdx", u, self._w(targets)),
+            "key": torch.einsum("hpd,hpx->phdx", u, w),
             "query": torch.einsum("hpde,hex->phdx", vk, w_q),
         }
 
-    def _own_block(self, chunk: Chunk, mixing: dict[str, Tensor]) -> Tensor:
-        """J[j,j] = D_j (I + W_O C[j,j]), [target, hidden, hidden]."""
-        c = mixing["value"] + mixing["key"] + mixing["query"]  # [target, head, d, hidden]
-        return torch.baddbmm(chunk.d, chunk.p, c.flatten(1, 2))
+    def _of_itself(self, targets: Tensor) -> Tensor:
+        """C[j,j], [target, head, d, hidden]."""
+        parts = self._mixing(targets, targets)
+        return parts["value"] + parts["key"] + parts["query"]
+
+    def _norms(self, chunk: Chunk, root: Tensor | None = None) -> Tensor:
+        """‖J[j,i]‖², or with L the `root` of a covariance ‖J[j,i] L‖², [target, source]."""
+        between = _square_form(self._numbers(chunk), self._products(chunk, root))
+        return torch.where(chunk.same, self._own(chunk, root), between)
+
+    @kept
+    def _own(self, chunk: Chunk, root: Tensor | None = None) -> Tensor:
+        """‖J[j,j]‖² of J[j,j] = D_j (I + W_O C[j,j]), [target, 1]."""
+        c = self._of_itself(chunk.targets)
+        block = torch.baddbmm(chunk.d, chunk.p, c.flatten(1, 2))  # D_j + P_j C[j,j]
+        return _squares(_along(block, root))
 
     def _numbers(self, chunk: Chunk) -> Tensor:
         """(a, u) of each pair and head, [target, source, head, 1 + d]."""
         a = self.a[:, chunk.targets][:, :, chunk.sources]  # [head, target, source]
-        a = a.permute(1, 2, 0)[..., None]  # [target, source, head, 1]
-        v = self.v[:, chunk.sources].transpose(0, 1)  # [source, head, d]
-        o = self.o[:, chunk.targets].transpose(0, 1)  # [target, head, d]
-        return torch.cat([a, a * (v - o[:, None])], -1)
+        v = self.v[:, chunk.sources]  # [head, source, d]
+        o = self.o[:, chunk.targets]  # [head, target, d]
+        a = a[..., None]
+        u = a * (v[:, None] - o[:, :, None])  # [head, target, source, d]
+        return torch.cat([a, u], -1).permute(1, 2, 0, 3)
 
-    def _products(self, chunk: Chunk, spread: Tensor | None = None) -> Tensor:
+    @kept
+    def _products(self, chunk: Chunk, root: Tensor | None = None) -> Tensor:
         """Inner products of the matrices that (a, u) weight, [target, head, 1 + d, head, 1 + d].
 
         Axes below: target j, heads h and g, their dimensions d and e, hidden x.
         """
-        gram = chunk.gram  # [j, h, d, g, e]
-        w = _along(self._w(chunk.targets), spread)  # [h, j, x]
-        w_v = _along(self._by_head(self.w_v), spread)  # [h, d, x]
+        w_v = _along(self._by_head(self.w_v), root)  # [h, d, x]
+        w = _along(self._w(chunk.targets), root)  # [h, j, x]
+        heads, d, _ = w_v.shape
+        gram = chunk.p.mT @ chunk.p  # G_j
+        gram = gram.view(-1, heads, d, heads, d)  # [j, h, d, g, e]
         ww = torch.einsum("hjx,gjx->jhg", w, w)
         wv = torch.einsum("hjx,gex->jhge", w, w_v)
         vv = torch.einsum("hdx,gex->hdge", w_v, w_v)
+        value = torch.einsum("jhdge,hdge->jhg", gram, vv)
         mixed = torch.einsum("jhdge,jhge->jhdg", gram, wv)
+        key = gram * ww[:, :, None, :, None]
 
-        targets, heads, d = gram.shape[:3]
-        products = gram.new_empty(targets, heads, 1 + d, heads, 1 + d)
-        products[:, :, 0, :, 0] = torch.einsum("jhdge,hdge->jhg", gram, vv)
+        products = gram.new_empty(len(gram), heads, 1 + d, heads, 1 + d)
+        products[:, :, 0, :, 0] = value
         products[:, :, KEY, :, 0] = mixed
         products[:, :, 0, :, KEY] = mixed.permute(0, 3, 1, 2)  # [j, g, h, d]
-        products[:, :, KEY, :, KEY] = gram * ww[:, :, None, :, None]
+        products[:, :, KEY, :, KEY] = key
         return products
 
     def _w(self, targets: Tensor) -> Tensor:
@@ -269,8 +268,8 @@ class LayerJacobian(LinearisedLayer):
         return rows.unflatten(0, (self.number_of_heads, -1))
 
 
-def _along(x: Tensor, spread: Tensor | None) -> Tensor:
-    return x if spread is None else x @ spread
+def _along(x: Tensor, root: Tensor | None) -> Tensor:
+    return x if root is None else x @ root
 
 
 def _squares(blocks: Tensor) -> Tensor:
@@ -278,13 +277,9 @@ def _squares(blocks: Tensor) -> Tensor:
     return blocks.square().sum((1, 2))[:, None]
 
 
-def _square_form(numbers: Tensor, products: Tensor) -> Tensor:
+def _square_form(numbers: Tensor, products: Tensor, part: slice = ALL) -> Tensor:
     """‖Σ number · matrix‖² by the inner products of the matrices, [target, source]."""
-    numbers = numbers.flatten(2)  # [target, source, head * (1 + d)]
-    products = products.flatten(3).flatten(1, 2)  # [target, head * (1 + d), head * (1 + d)]
-    return ((numbers @ products) * numbers).sum(-1)
-
-
-def _of_one_head(products: Tensor) -> Tensor:
-    """[target, head, d, head, e] to [target, head, d, e]: each head with itself."""
-    return products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    numbers = numbers[..., part].flatten(2)  # [target, source, n]
+    products = products[:, :, part, :, part].flatten(1, 2).flatten(2)  # [target, n, n]
+    mixed = numbers @ products
+    return (mixed * numbers).sum(-1)

@@ -16,26 +16,33 @@ class NormAt(NamedTuple):
 
     def at(self, positions: Tensor) -> "NormAt":
         """At some positions, for the matrices there: [position, 1, hidden]"""
-        return NormAt(self.x_hat[positions, None], self.gain[positions, None])
+        x_hat, gain = self.x_hat[positions], self.gain[positions]
+        return NormAt(x_hat[:, None], gain[:, None])
 
     def jvp(self, t: Tensor) -> Tensor:
-        """LN'·t = γ/s ∘ (t - mean(t) - x̂ mean(x̂ ∘ t)), along the last axis."""
-        t = t - t.mean(-1, keepdim=True)
-        along = (self.x_hat * t).mean(-1, keepdim=True)
-        return t.addcmul_(self.x_hat, along, value=-1).mul_(self.gain)
+        """LN'·t, along the last axis."""
+        return self._across(t).mul_(self.gain)
 
     def vjp(self, c: Tensor) -> Tensor:
         """LN'ᵀ·c, the same factors in the other order."""
-        c = self.gain * c
-        along = (self.x_hat * c).mean(-1, keepdim=True)
-        c -= c.mean(-1, keepdim=True)
-        return c.addcmul_(self.x_hat, along, value=-1)
+        return self._across(self.gain * c)
+
+    def _across(self, t: Tensor) -> Tensor:
+        """(I - 11ᵀ/H - x̂x̂ᵀ/H) t: what is left of t without its parts along 1 and along x̂."""
+        mean = t.mean(-1, keepdim=True)
+        along = (self.x_hat * t).mean(-1, keepdim=True)
+        rest = t - mean
+        return rest.addcmul_(self.x_hat, along, value=-1)  # in place, for large matrices
 
 
 def layer_norm(norm: nn.LayerNorm, z: Tensor) -> tuple[Tensor, NormAt]:
     """LN(z) of [seq, hidden], and its derivative there."""
-    centred = z - z.mean(-1, keepdim=True)
-    s = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+    gamma = norm.weight.detach().to(z)
+    beta = norm.bias.detach().to(z)
+    mean = z.mean(-1, keepdim=True)
+    centred = z - mean
+    variance = centred.square().mean(-1, keepdim=True)
+    s = (variance + norm.eps).sqrt()
     x_hat = centred / s
-    gamma, beta = norm.weight.detach().to(z), norm.bias.detach().to(z)
-    return gamma * x_hat + beta, NormAt(x_hat, gamma / s)
+    output = gamma * x_hat + beta
+    return output, NormAt(x_hat, gamma / s)

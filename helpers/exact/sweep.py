@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,60 +19,89 @@ from .layers import LayerStack
 Measured = tuple[Tensor, Tensor | None]  # mean and standard error, None where it is exact
 
 
-def forward(
-    stack: LayerStack,
-    layers: Sequence[int],
-    sources: Sequence[int],
-    how: Sampling,
-    progress: Progress,
-    covariance: Tensor | None,
-) -> Measured:
-    """‖·‖² [layer, target, source] of a disturbance of each source that goes through `layers`."""
-    state = stack.states[layers[0]]
-    spread = factor(covariance, state.shape[1]).to(state)
-    steps = [stack.jacobian(layer).jvp for layer in layers]
+@dataclass(frozen=True)
+class Sweep:
+    """Disturbances of one position at a time, sampled, and followed through a stack's layers."""
 
-    def measured(directions: Tensor, source: int) -> Tensor:
-        tangents = _at(source, directions @ spread.mT, len(state))
-        squares = []
-        for step in steps:
-            tangents = step(tangents)
-            squares.append(tangents.square().sum(-1))
-        return torch.stack(squares, 1)  # [sample, layer, target]
+    stack: LayerStack
+    sampling: Sampling
+    progress: Progress
 
-    return _over_directions(measured, sources, spread.shape[1], stack, layers[0], how, progress)
+    def forward(
+        self, layers: Sequence[int], sources: Sequence[int], covariance: Tensor | None
+    ) -> Measured:
+        """‖·‖² [layer, target, source] of a disturbance of each source that goes through layers."""
+        state = self.stack.states[layers[0]]
+        root = factor(covariance, state.shape[1]).to(state)
+        steps = [self.stack.jacobian(layer).jvp for layer in layers]
 
+        def measured(directions: Tensor, source: int) -> Tensor:
+            tangents = _at(source, directions @ root.mT, len(state))
+            squares = []
+            for step in steps:
+                tangents = step(tangents)
+                squares.append(tangents.square().sum(-1))
+            return torch.stack(squares, 1)  # [sample, layer, target]
 
-def backward(
-    stack: LayerStack,
-    last: int,
-    targets: Sequence[int],
-    how: Sampling,
-    progress: Progress,
-    covariance: Tensor | None,
-    start: Callable[[Tensor], Tensor] | None = None,
-    size: int | None = None,
-) -> Measured:
-    """‖·‖² [layer, target, source] of each target as it reads what enters the layers up to `last`.
+        return self._over_directions(measured, sources, root.shape[1], layers[0])
 
-    The target is a position after layer `last`; or what `start` leads back to there, from
-    directions [sample, size] to [sample, seq, hidden].
-    """
-    state = stack.states[last]
-    spread = factor(covariance, state.shape[1]).to(state)
-    steps = [stack.jacobian(layer).vjp for layer in range(last, -1, -1)]
+    def backward(
+        self,
+        last: int,
+        targets: Sequence[int],
+        covariance: Tensor | None,
+        start: Callable[[Tensor], Tensor] | None = None,
+        size: int | None = None,
+    ) -> Measured:
+        """‖·‖² [layer, target, source] of a target as it reads what enters the layers up to `last`.
 
-    def measured(directions: Tensor, target: int) -> Tensor:
-        cotangents = start(directions) if start else _at(target, directions, len(state))
-        squares = []
-        for step in steps:
-            cotangents = step(cotangents)
-            squares.append((cotangents @ spread).square().sum(-1))
-        return torch.stack(squares[::-1], 1)  # [sample, layer, source]
+        The target is a position after layer `last`; or what `start` leads back to there, from
+        directions [sample, size] to [sample, seq, hidden].
+        """
+        state = self.stack.states[last]
+        root = factor(covariance, state.shape[1]).to(state)
+        steps = [self.stack.jacobian(layer).vjp for layer in range(last, -1, -1)]
 
-    size = size or state.shape[1]
-    mean, stderr = _over_directions(measured, targets, size, stack, last, how, progress)
-    return mean.mT, None if stderr is None else stderr.mT
+        def measured(directions: Tensor, target: int) -> Tensor:
+            cotangents = start(directions) if start else _at(target, directions, len(state))
+            squares = []
+            for step in steps:
+                cotangents = step(cotangents)
+                squares.append((cotangents @ root).square().sum(-1))
+            return torch.stack(squares[::-1], 1)  # [sample, layer, source]
+
+        size = size or state.shape[1]
+        mean, stderr = self._over_directions(measured, targets, size, last)
+        return mean.mT, None if stderr is None else stderr.mT
+
+    def _over_directions(
+        self,
+        measured: Callable[[Tensor, Any], Tensor],
+        places: Sequence[int],
+        size: int,
+        layer: int,
+    ) -> Measured:
+        """Mean and error of what is measured, over orthogonal directions [sample, size]."""
+        state, method = self.stack.states[layer], self.sampling.method
+        samples = self.sampling.count(size)
+        generator = torch.Generator().manual_seed(self.sampling.seed + layer)
+
+        def drawn() -> Tensor:
+            """E‖J·direction‖² = ‖J‖²_F; when all are drawn, each basis vector once."""
+            directions = torch.eye(size).to(state)
+            if samples < size:
+                normals = normal(generator, (size, samples), state)
+                directions = torch.linalg.qr(normals).Q.mT
+            return size**0.5 * directions
+
+        at_once = max(1, TOKENS_PER_PASS // len(state))
+        desc = f"{method}, {self.stack.names[layer]}"
+        mean, stderr = average(measured, drawn, places, at_once, self.progress, desc)
+        if method == "exact":
+            return mean, None
+        if samples == size:
+            return mean, torch.zeros_like(mean)
+        return mean, stderr * math.sqrt(1 - samples / size)  # drawn without replacement
 
 
 def _at(place: int, directions: Tensor, seq: int) -> Tensor:
@@ -79,37 +109,6 @@ def _at(place: int, directions: Tensor, seq: int) -> Tensor:
     vectors = directions.new_zeros(len(directions), seq, directions.shape[1])
     vectors[:, place] = directions
     return vectors
-
-
-def _over_directions(
-    measured: Callable[[Tensor, Any], Tensor],
-    places: Sequence[int],
-    size: int,
-    stack: LayerStack,
-    layer: int,
-    how: Sampling,
-    progress: Progress,
-) -> Measured:
-    """Mean and error of what is measured, over orthogonal directions [sample, size]."""
-    state = stack.states[layer]
-    samples = how.count(size)
-    generator = torch.Generator().manual_seed(how.seed + layer)
-    drawn = partial(_directions, generator, samples, size, state)
-    at_once = max(1, TOKENS_PER_PASS // len(state))
-    desc = f"{how.method}, {stack.names[layer]}"
-    mean, stderr = average(measured, drawn, places, at_once, progress, desc)
-    if how.method == "exact":
-        return mean, None
-    if samples == size:
-        return mean, torch.zeros_like(mean)
-    return mean, stderr * math.sqrt(1 - samples / size)  # drawn without replacement
-
-
-def _directions(generator: torch.Generator, samples: int, size: int, like: Tensor) -> Tensor:
-    """[sample, size] with E‖J·direction‖² = ‖J‖²_F: orthogonal; each basis vector once when all."""
-    if samples == size:
-        return size**0.5 * torch.eye(size).to(like)
-    return size**0.5 * torch.linalg.qr(normal(generator, (size, samples), like)).Q.mT
 
 
 def cotangents(
