@@ -164,25 +164,24 @@ def upstream_influence(
     """
     sampling = Sampling.of(method, ("vjp", "exact"), samples=samples, seed=seed)
     stack = layer_stack(model, inputs)
-    sweep = Sweep(stack, sampling, progress)
     if observe is None:
         observe = stack.names[-1]
     last = None if callable(observe) else stack.number(observe)
+    start = size = None
     if last is not None:
         name = stack.names[last]
-        labels: list = chosen("targets", targets, len(stack.tokens))
-        measured = sweep.backward(last, labels, covariance)
-        told = _told(stack, sampling, covariance)
+        places = chosen("targets", targets, len(stack.tokens))
+        labels: list = places
     else:
         if targets is not None:
             raise ValueError(f"expected no targets, for {observe!r} is one, got {targets}")
         name = getattr(observe, "__name__", str(observe)).strip("<>")
-        labels = [name]
+        places, labels = [0], [name]
         start, size = cotangents(stack, observe)
         last = len(stack.layers) - 1
-        measured = sweep.backward(last, [0], covariance, start, size)
-        told = _told(stack, sampling, covariance, size)
-    told["observe"] = name
+    sweep = Sweep(stack, sampling, progress)
+    measured = sweep.backward(last, places, covariance, start, size)
+    told = _told(stack, sampling, covariance, size) | {"observe": name}
     return _influence(stack, measured, stack.names[: last + 1], told, targets=labels)
 
 

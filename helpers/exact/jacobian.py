@@ -80,7 +80,8 @@ class LayerJacobian(LinearisedLayer):
         wanted = PATHS if path is None else (path,)
         chunk = next(self._chunks([target], [source]))
         c = torch.zeros_like(self._by_head(self.w_v))  # [head, d, hidden]
-        for name, part in self._mixing(chunk.targets, chunk.sources).items():
+        mixing = self._mixing(chunk.targets, chunk.sources)
+        for name, part in mixing.items():
             if name in wanted:
                 c += part[0]
         if head is not None:
@@ -107,7 +108,8 @@ class LayerJacobian(LinearisedLayer):
         """
         root = None
         if covariance is not None:
-            root = factor(covariance, self.w_o.shape[0]).to(self.w_o)
+            root = factor(covariance, self.w_o.shape[0])
+            root = root.to(self.w_o)
         found = [self._norms(chunk, root) for chunk in self._chunks(targets, sources)]
         return torch.cat(found)
 
@@ -124,15 +126,16 @@ class LayerJacobian(LinearisedLayer):
             products = self._products(chunk)  # [target, head, 1 + d, head, 1 + d]
             query = self._mixing(chunk.targets, chunk.targets)["query"]
             query = chunk.p @ query.flatten(1, 2)  # [target, hidden, hidden]
-            parts = {
-                "residual": chunk.same * _squares(chunk.d),
-                "value": _square_form(numbers, products, VALUE),
-                "key": _square_form(numbers, products, KEY),
-                "query": chunk.same * _squares(query),
-            }
-            parts["interference"] = self._norms(chunk) - sum(parts.values())
-            found.append(parts)
-        return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
+            parts = [
+                chunk.same * _squares(chunk.d),
+                _square_form(numbers, products, VALUE),
+                _square_form(numbers, products, KEY),
+                chunk.same * _squares(query),
+            ]
+            interference = self._norms(chunk) - sum(parts)
+            found.append(torch.stack([*parts, interference]))
+        names = (*PATHS, "interference")
+        return dict(zip(names, torch.cat(found, 1), strict=True))
 
     @torch.no_grad()
     def heads(self, targets: Positions = None, sources: Positions = None) -> Tensor:
@@ -144,8 +147,8 @@ class LayerJacobian(LinearisedLayer):
         found = []
         for chunk in self._chunks(targets, sources):
             c = self._of_itself(chunk.targets)
-            by_head = c.shape[1:3]
-            p = chunk.p.unflatten(2, by_head).transpose(1, 2)  # [target, head, hidden, d]
+            p = chunk.p.unflatten(2, c.shape[1:3])  # [target, hidden, head, d]
+            p = p.transpose(1, 2)
             gram = p.mT @ p  # [target, head, d, d]
             gram_c = gram @ c  # [target, head, d, hidden]
             own = (gram_c * c).sum((2, 3)).T  # tr(Cᵀ G C), [head, target]
@@ -193,14 +196,16 @@ class LayerJacobian(LinearisedLayer):
         Axes below: pair p, head h, its dimensions d and e, every position m, hidden x.
         """
         a = self.a[:, targets, sources]  # [h, p]
-        u = a[..., None] * (self.v[:, sources] - self.o[:, targets])  # [h, p, d]
+        apart = self.v[:, sources] - self.o[:, targets]  # [h, p, d]
+        u = a[..., None] * apart
         a_m = self.a[:, targets]  # [h, p, m]
         k_bar = a_m @ self.k  # [h, p, e]
-        av = a_m[..., None] * self.v[:, None]  # [h, p, m, d]
         apart = self.k[:, None] - k_bar[:, :, None]  # [h, p, m, e]
+        av = a_m[..., None] * self.v[:, None]  # [h, p, m, d]
         vk = av.mT @ apart  # Σ_m, [h, p, d, e]
         vk *= (targets == sources)[:, None, None]
-        w_v, w_q = self._by_head(self.w_v), self._by_head(self.w_q)  # [h, d, x]
+        w_v = self._by_head(self.w_v)  # [h, d, x]
+        w_q = self._by_head(self.w_q)
         w = self._w(targets)  # [h, p, x]
         return {
             "value": torch.einsum("hp,hdx->phdx", a, w_v),
@@ -222,17 +227,18 @@ class LayerJacobian(LinearisedLayer):
     def _own(self, chunk: Chunk, root: Tensor | None = None) -> Tensor:
         """‖J[j,j]‖² of J[j,j] = D_j (I + W_O C[j,j]), [target, 1]."""
         c = self._of_itself(chunk.targets)
-        block = torch.baddbmm(chunk.d, chunk.p, c.flatten(1, 2))  # D_j + P_j C[j,j]
+        c = c.flatten(1, 2)  # [target, head * d, hidden]
+        block = torch.baddbmm(chunk.d, chunk.p, c)  # D_j + P_j C[j,j]
         return _squares(_along(block, root))
 
     def _numbers(self, chunk: Chunk) -> Tensor:
         """(a, u) of each pair and head, [target, source, head, 1 + d]."""
-        a = self.a[:, chunk.targets][:, :, chunk.sources]  # [head, target, source]
-        v = self.v[:, chunk.sources]  # [head, source, d]
-        o = self.o[:, chunk.targets]  # [head, target, d]
-        a = a[..., None]
-        u = a * (v[:, None] - o[:, :, None])  # [head, target, source, d]
-        return torch.cat([a, u], -1).permute(1, 2, 0, 3)
+        a = self.a[:, chunk.targets][:, :, chunk.sources, None]  # [head, target, source, 1]
+        v = self.v[:, None, chunk.sources]  # [head, 1, source, d]
+        o = self.o[:, chunk.targets, None]  # [head, target, 1, d]
+        u = a * (v - o)
+        numbers = torch.cat([a, u], -1)  # [head, target, source, 1 + d]
+        return numbers.permute(1, 2, 0, 3)
 
     @kept
     def _products(self, chunk: Chunk, root: Tensor | None = None) -> Tensor:
@@ -255,7 +261,7 @@ class LayerJacobian(LinearisedLayer):
         products = gram.new_empty(len(gram), heads, 1 + d, heads, 1 + d)
         products[:, :, 0, :, 0] = value
         products[:, :, KEY, :, 0] = mixed
-        products[:, :, 0, :, KEY] = mixed.permute(0, 3, 1, 2)  # [j, g, h, d]
+        products[:, :, 0, :, KEY] = mixed.permute(0, 3, 1, 2)  # as [j, g, h, d]
         products[:, :, KEY, :, KEY] = key
         return products
 
@@ -280,6 +286,7 @@ def _squares(blocks: Tensor) -> Tensor:
 def _square_form(numbers: Tensor, products: Tensor, part: slice = ALL) -> Tensor:
     """‖Σ number · matrix‖² by the inner products of the matrices, [target, source]."""
     numbers = numbers[..., part].flatten(2)  # [target, source, n]
-    products = products[:, :, part, :, part].flatten(1, 2).flatten(2)  # [target, n, n]
+    products = products[:, :, part, :, part]
+    products = products.flatten(3).flatten(1, 2)  # [target, n, n]
     mixed = numbers @ products
     return (mixed * numbers).sum(-1)

@@ -41,7 +41,8 @@ class LinearisedLayer:
 
         def linear(part: str, x: Tensor) -> tuple[Tensor, Tensor]:
             """W and x Wᵀ + b of a part."""
-            weight, bias = parts[part].weight.detach().to(x), parts[part].bias
+            weight = parts[part].weight.detach().to(x)
+            bias = parts[part].bias
             if bias is not None:
                 bias = bias.detach().to(x)
             return weight, functional.linear(x, weight, bias)
@@ -91,7 +92,8 @@ class LinearisedLayer:
         s = self._softmax_derivative(s)
         o = torch.einsum("hrji,hid->rhjd", s, self.v)
         o += torch.einsum("hji,rhid->rhjd", self.a, v)
-        y = self.norm_1.jvp(t + self._join(o) @ self.w_o.T)
+        z = t + self._join(o) @ self.w_o.T
+        y = self.norm_1.jvp(z)
         inner = (y @ self.w_1.T).mul_(self.slope)  # [r, seq, inner]
         z = y + inner @ self.w_2.T
         return self.norm_2.jvp(z).view(tangents.shape)
@@ -103,11 +105,13 @@ class LinearisedLayer:
         inner = (z @ self.w_2).mul_(self.slope)  # [r, seq, inner]
         y = self.norm_1.vjp(z + inner @ self.w_1)
         o = self._split(y @ self.w_o)  # [r, h, seq, d]
-        s = self._softmax_derivative(torch.einsum("rhjd,hid->hrji", o, self.v))
+        s = torch.einsum("rhjd,hid->hrji", o, self.v)
+        s = self._softmax_derivative(s)
         q = self._join(torch.einsum("hrji,hid->rhjd", s, self.k))  # [r, seq, hidden]
         k = self._join(torch.einsum("hrji,hjd->rhid", s, self.q))
         v = self._join(torch.einsum("hji,rhjd->rhid", self.a, o))
-        return (y + q @ self.w_q + k @ self.w_k + v @ self.w_v).view(cotangents.shape)
+        x = y + q @ self.w_q + k @ self.w_k + v @ self.w_v
+        return x.view(cotangents.shape)
 
     def _softmax_derivative(self, s: Tensor) -> Tensor:
         """A ∘ (s - Σ A s) of [head, r, target, source], which is its own transpose; in place."""
@@ -158,7 +162,8 @@ def with_slope(activation: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tenso
         x = x.clone().requires_grad_()  # of inference mode's own tensors there is no gradient
         y = activation(x * 1)  # one that works in place may not change x itself
         (slope,) = torch.autograd.grad(y.sum(), x)
-    kept = torch.arange(x.numel(), device=x.device).view_as(x) % 7 == 0
+    numbered = torch.arange(x.numel(), device=x.device).view_as(x)
+    kept = numbered % 7 == 0
     alone = activation(x.detach() * kept)  # where the others are 0
     if not torch.allclose(alone[kept], y[kept], rtol=1e-3, atol=1e-5):
         raise ValueError(
@@ -207,8 +212,8 @@ def _check_output(layer: nn.Module, ours: Tensor, theirs: Tensor) -> None:
     """
     precision = max(torch.finfo(theirs.dtype).eps, torch.finfo(ours.dtype).eps)
     allowed = 1e3 * precision * ours.abs().max()
-    close = theirs.shape == ours.shape and ((theirs - ours).abs() <= allowed).all()
-    if not close:  # a NaN is not close to anything
+    alike = theirs.shape == ours.shape
+    if not alike or not ((theirs - ours).abs() <= allowed).all():  # a NaN is close to nothing
         raise ValueError(
             f"expected a post-LN layer's computation, {type(layer).__name__} gives another output "
             f"(rotary positions, relative ones, a decoder's causal attention, another order of its "
