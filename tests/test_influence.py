@@ -370,3 +370,9 @@ def test_nothing_is_left_behind_when_any_module_fails(tiny, ids, function):
             before = snapshot(tiny)
             function(tiny, ids, method=method)
             assert snapshot(tiny) == before
+
+
+def test_along_one_direction_nothing_is_left_to_chance(exact_model, ids):
+    """All directions of one are one sample, of which there is no variance."""
+    found = layer_influence(exact_model, ids, method="jvp", covariance=torch.ones(8))
+    assert found.stderr.eq(0).all()
