@@ -262,4 +262,7 @@ def _silent(module: nn.Module) -> str:
             "fused attention (SDPA) applies dropout itself; only eager attention of transformers 4 "
             "calls this module"
         )
-    return "no forward pass ran through it inside the block, in its thread"
+    return (
+        "nothing ran through it inside the block; a pass in another thread than the block's is not "
+        "seen"
+    )

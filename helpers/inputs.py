@@ -12,16 +12,21 @@ from transformers import PreTrainedModel
 
 from .words import Inputs, Sentence
 
+NUMBERED = {
+    "input_ids": "vocab_size",
+    "token_type_ids": "type_vocab_size",
+    "position_ids": "max_position_embeddings",
+}  # inputs [1, seq] that number something, and what the configuration calls how many there are
 QUANTISED = re.compile("quantiz|quanto|bitsandbytes|gptq|awq")  # in the module of a class
 
 
 def check_model(model: object) -> None:
     """Raise `ValueError` for what is not a model, such as a tokenizer, or `load_bert`'s pair."""
     if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"expected a model, a torch.nn.Module, got {type(model).__name__}; it comes first, and "
-            "model, tokenizer = load_bert() gives one"
-        )
+        hint = "it comes first, and model, tokenizer = load_bert() gives one"
+        if isinstance(model, tuple):
+            hint = "unpack it: model, tokenizer = load_bert()"
+        raise ValueError(f"expected a model, a torch.nn.Module, got {type(model).__name__}; {hint}")
 
 
 def check_precision(module: nn.Module) -> None:
@@ -55,10 +60,10 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
     else than tensors, no `input_ids`, more than one sentence, ids that the model does not have, or
     a mask that is not [1, seq] of 1 and 0 or leaves nothing.
     """
+    check_model(model)
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
-            f"expected a model of transformers, got {type(model).__name__}; it comes first, and if "
-            "something holds it, such as model.module or model[0].auto_model, pass that"
+            f"expected a model of transformers, got {type(model).__name__}{_inside(model)}"
         )
     for name, module in model.named_modules():
         # a part without dropout in training mode does no harm; what else is random, clean_pass sees
@@ -83,12 +88,15 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
         raise ValueError(
             f"expected one sentence, input_ids [1, seq], got {list(ids.shape)}; pass one at a time"
         )
-    vocabulary = getattr(model.config, "vocab_size", math.inf)  # CANINE has none
-    if ids.min() < 0 or ids.max() >= vocabulary:
+    positions = getattr(model.config, "max_position_embeddings", math.inf)
+    if ids.shape[1] > positions:
         raise ValueError(
-            f"expected input_ids from 0 to {vocabulary - 1}, got {ids.tolist()}; is the tokenizer "
-            "the model's own?"
+            f"expected at most {positions} tokens, the model's positions, got {ids.shape[1]}; "
+            "shorten the text"
         )
+    for name, size in NUMBERED.items():
+        if name in prepared:
+            _check_numbers(name, prepared[name], ids.shape, getattr(model.config, size, math.inf))
     mask = prepared.get("attention_mask", torch.ones_like(ids))
     is_mask = (mask == 0) | (mask == 1)
     if mask.shape != ids.shape or not is_mask.all() or not mask.any():
@@ -107,3 +115,24 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
     if isinstance(inputs, Sentence):
         return prepared, inputs.tokens
     return prepared, [str(position) for position in range(ids.shape[1])]
+
+
+def _inside(module: nn.Module) -> str:
+    """What to pass in place of a module that holds a model, such as "model[0].model"."""
+    for name, part in module.named_modules():
+        if isinstance(part, PreTrainedModel):
+            steps = [f"[{step}]" if step.isdigit() else f".{step}" for step in name.split(".")]
+            return f", which holds one; pass model{''.join(steps)}"
+    return ""
+
+
+def _check_numbers(name: str, given: Tensor, shape: torch.Size, size: float) -> None:
+    """Torch would repeat a single one for all, and says "index out of range" for the rest."""
+    if given.shape[:2] != shape:  # TAPAS has several token types for each token
+        raise ValueError(f"expected {name} {list(shape)}, as input_ids, got {list(given.shape)}")
+    low, high = int(given.min()), int(given.max())
+    if low < 0 or (high >= size and given.shape == shape):
+        raise ValueError(
+            f"expected {name} from 0 to {size - 1}, got {low if low < 0 else high}; is the "
+            "tokenizer the model's own?"
+        )

@@ -21,9 +21,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 WAYS_ON = (
     "Three ways on: run once with a connection so that the files are cached; give the path of a "
     "directory into which both model.save_pretrained and tokenizer.save_pretrained wrote; or use "
-    'the bundled model, load_bert("minilm"). A pytorch_model.bin is a pickle, which may hold code '
-    "and is not read here; if you trust where it comes from, load model and tokenizer with "
-    "transformers and save both."
+    'the bundled model, load_bert("minilm").'
 )
 
 
@@ -59,8 +57,8 @@ def load_bert(
     if name == "bert-base-uncased" and not pretrained:  # known without the hub
         tokenizer_source = _bundled_minilm()
     with quiet():
+        _check_folder(Path(source), pretrained)
         try:
-            _check_folder(Path(source), pretrained)
             tokenizer = AutoTokenizer.from_pretrained(tokenizer_source, trust_remote_code=False)
             model = _pretrained(source) if pretrained else _random(source, seed)
         except OSError as error:
@@ -107,7 +105,15 @@ def _check_folder(folder: Path, pretrained: bool) -> None:
         needed.append("*.safetensors")
     for pattern in needed:
         if folder.is_dir() and not any(folder.glob(pattern)):
-            raise OSError(f"no {pattern} in {str(folder)!r}")
+            for pickled in folder.glob("*.bin"):
+                raise OSError(
+                    f"expected model.safetensors in {str(folder)!r}, got {pickled.name}, a pickle, "
+                    "which may hold code and is not read here; if you trust where it comes from, "
+                    "convert it once and load_bert('converted'): from transformers import "
+                    f"AutoModel, AutoTokenizer; [kind.from_pretrained({str(folder)!r})"
+                    ".save_pretrained('converted') for kind in (AutoModel, AutoTokenizer)]"
+                )
+            raise OSError(f"no {pattern} in {str(folder)!r}. {WAYS_ON}")
 
 
 def _random(source: str | Path, seed: int) -> nn.Module:

@@ -133,6 +133,9 @@ class Rows:
         if self.function:
             self.labels.append(getattr(observe, "__name__", "output").strip("<>"))
             self.seen = [len(ran)]
+        sizes = {self._by_target(k, self.clean[k]).shape[1] for k in self.seen}
+        if len(sizes) > 1:
+            raise ValueError(f"expected sites with positions, or all without, got {observed}")
 
     def influence(
         self,

@@ -50,7 +50,9 @@ class Influence:
     def __repr__(self) -> str:
         sites, targets, sources = self.values.shape
         size = f"{sites} sites x {targets} targets x {sources} sources"
-        return f"Influence({size}: {shortened(' '.join(self.tokens), 40)})"
+        shown = ["method", "inject", "observe", "sigma", "samples", "seed"]
+        how = [f"{name}={self.how[name]}" for name in shown if self.how.get(name) is not None]
+        return f"Influence({', '.join([*how, size])}: {shortened(' '.join(self.tokens), 40)})"
 
     def view(self, **options):
         """This influence to touch in a browser, without a kernel; as `helpers.view`."""

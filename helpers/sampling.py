@@ -48,11 +48,8 @@ class Sampling:
         if method not in methods:
             raise ValueError(f"expected method {' or '.join(map(repr, methods))}, got {method!r}")
         given = {name: value for name, value in options.items() if value is not None}
-        if unknown := sorted(given.keys() - TAKES[method]):
-            raise ValueError(
-                f"expected only {sorted(TAKES[method])} for method {method!r}, got {unknown}; "
-                "leave it out"
-            )
+        for name in sorted(given.keys() - TAKES[method]):
+            raise ValueError(f"expected no {name} for method {method!r}; leave it out")
         return cls(method, **given)
 
     def count(self, directions: int = 0) -> int:

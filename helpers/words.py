@@ -1,5 +1,6 @@
 """A sentence as text, words and tokens. A word is a stretch of the text, whatever its tokens."""
 
+import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ class Sentence:
     def __repr__(self) -> str:
         return f"Sentence({len(self.tokens)} tokens: {shortened(' '.join(self.tokens))})"
 
-    def position(self, word: str, occurrence: int = 0) -> int:
+    def position(self, word: str, occurrence: int = 0, text: int | None = None) -> int:
         """The first token of a word, or of several; see `positions`.
 
         >>> from helpers import load_bert
@@ -44,28 +45,32 @@ class Sentence:
         >>> sentence.position("bed"), sentence.position("bed", occurrence=1)
         (7, 10)
         """
-        return self.positions(word, occurrence)[0]
+        return self.positions(word, occurrence, text)[0]
 
-    def positions(self, word: str, occurrence: int = 0) -> list[int]:
+    def positions(self, word: str, occurrence: int = 0, text: int | None = None) -> list[int]:
         """The tokens of a word, or of several such as "New York", where it stands in the text.
 
-        `occurrence` counts from 0, in a pair through both texts. Case and accents matter as far as
-        they do to the tokenizer; a word that is not there so is looked for in any case. Raises
-        `ValueError`, with the tokens, for what is not there.
+        `occurrence` counts from 0, in a pair through both texts or, with `text` 0 or 1, in that
+        one. Case and accents matter as far as they do to the tokenizer; a word that is not there
+        so is looked for in any case. Raises `ValueError`, with the tokens, for what is not there.
         """
+        asked = [0] if self.pair is None else [0, 1]
+        if text is not None:
+            asked = [whole(text, "the number of a text", 0, asked[-1])]
         case, accents = self.folds
-        found = self._found(str(word), case, accents) or self._found(str(word), True, accents)
+        found = self._found(word, asked, case, accents) or self._found(word, asked, True, accents)
         if not found:
             raise ValueError(
                 f"expected a word of the sentence, got {word!r}; its tokens are {self.tokens}"
             )
         return found[whole(occurrence, f"an occurrence of {word!r}", 0, len(found) - 1)]
 
-    def _found(self, word: str, case: bool, accents: bool) -> list[list[int]]:
+    def _found(self, word: str, asked: list[int], case: bool, accents: bool) -> list[list[int]]:
         """The tokens of each occurrence; what the tokenizer added is found by its name."""
         found = []
-        for number, text in enumerate([self.text, self.pair or ""]):
-            for start, end in find_word(word, text, case, accents):
+        for number in asked:
+            text = (self.text, self.pair or "")[number]
+            for start, end in find_word(str(word), text, case, accents):
                 over = [first < min(end, last) and last > start for first, last in self.places]
                 found.append([i for i, n in enumerate(self.texts) if n == number and over[i]])
         added = [[i] for i, n in enumerate(self.texts) if n is None and self.tokens[i] == word]
@@ -81,16 +86,17 @@ Inputs = Sentence | Mapping[str, Tensor]  # what a measurement takes
 
 def encode(
     tokenizer,
-    text: str | tuple[str, str],
-    pair: str | None = None,
+    text: str | list[str] | tuple,
+    pair: str | list[str] | None = None,
     *,
     words: list[Place] | None = None,
 ) -> Sentence:
     """Encode one sentence, or a pair of them, without truncation or padding.
 
-    `text` may be the pair `(text, pair)`. Words are runs of letters and digits, and each mark; in a
-    script without spaces they are single letters. `words` are the places of other ones (first
-    character, the one after the last). Words that one token holds together are one.
+    A text is a str or a list of its words, already split; `text` may be the pair `(text, pair)`.
+    Words of a str are runs of letters and digits, and each mark; in a script without spaces they
+    are single letters. `words` are the places of other ones (first character, the one after the
+    last). Words that one token holds together are one.
 
     Returns a `Sentence`; `.inputs` goes to the model as `model(**sentence.inputs)`.
     Raises `ValueError` when a text is empty or has more tokens than the model has positions.
@@ -99,23 +105,21 @@ def encode(
     >>> model, tokenizer = load_bert("minilm", pretrained=False)
     >>> encode(tokenizer, "Hello world!").tokens
     ['[CLS]', 'hello', 'world', '!', '[SEP]']
-    >>> encode(tokenizer, "Don't embed!").words
-    [None, 0, 1, 2, 3, 3, 4, None]
+    >>> encode(tokenizer, ["Don't", "embed!"]).words
+    [None, 0, 0, 0, 1, 1, 1, None]
     """
-    if isinstance(text, tuple) and pair is None:
+    if isinstance(text, tuple) and len(text) == 2 and pair is None:
         text, pair = text
-    texts: list[Any] = [text] if pair is None else [text, pair]
-    for part in texts:
-        if not isinstance(part, str):
+    texts, known = [], []
+    for part in [text] if pair is None else [text, pair]:
+        typed, its_words = _typed(part)
+        if not tokenizer.tokenize(typed):
             raise ValueError(
-                f"expected one sentence as a str, got {type(part).__name__}; encode sentences one "
-                "at a time"
-            )
-        if not tokenizer.tokenize(part):
-            raise ValueError(
-                f"expected a sentence, got {part[:40]!r}, which has no token; give at least one "
+                f"expected a sentence, got {typed[:40]!r}, which has no token; give at least one "
                 "word"
             )
+        texts.append(typed)
+        known.append(its_words)
     is_fast = tokenizer.is_fast
     encoded = tokenizer(*texts, return_tensors="pt", return_offsets_mapping=is_fast, verbose=False)
     inputs = {name: value for name, value in encoded.items() if name != "offset_mapping"}
@@ -132,17 +136,34 @@ def encode(
         which, places = _aligned(tokenizer, texts, tokens)
     numbers: list[int | None] = [None] * seq
     count = 0
-    for number, part in enumerate(texts):
+    for number, typed in enumerate(texts):
         own = [i for i in range(seq) if which[i] == number]
         pieces = [(tokens[i], *places[i]) for i in own]
-        read = _read(part, words or words_of(part), pieces, tokenizer.all_special_tokens)
+        read = _read(typed, words or known[number], pieces, tokenizer.all_special_tokens)
         for i, (label, place, word) in zip(own, read, strict=True):
             tokens[i], places[i], numbers[i] = label, place, count + word
         count += 1 + word
     folds_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     folds_accents = tokenizer.tokenize("é") == tokenizer.tokenize("e")
     folds = (folds_case, folds_accents)
-    return Sentence(inputs, tokens, texts[0], pair, numbers, which, places, folds)
+    second = None if pair is None else texts[1]
+    return Sentence(inputs, tokens, texts[0], second, numbers, which, places, folds)
+
+
+def _typed(part: Any) -> tuple[str, list[Place]]:
+    """A text and the places of its words, which may be split already."""
+    if isinstance(part, str):
+        return part, words_of(part)
+    words: list[Any] = part if isinstance(part, list) else [None]
+    for word in words:
+        # a list of sentences is a mistake that looks like a list of words
+        if not isinstance(word, str) or len(word.split()) != 1:
+            raise ValueError(
+                "expected one sentence as a str, or a list of its words, got "
+                f"{shortened(repr(part))}; encode sentences one at a time"
+            )
+    text = " ".join(words)
+    return text, [found.span() for found in re.finditer(r"\S+", text)]
 
 
 def _aligned(tokenizer, texts: list[str], tokens: list[str]) -> tuple[list, list[Place]]:

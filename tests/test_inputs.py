@@ -50,6 +50,7 @@ MODEL = tiny_bert(vocab_size=30522, max_position_embeddings=64)
 TRAINING = tiny_bert().train()
 IDS = {"input_ids": torch.tensor([[2, 7, 11, 5]])}
 TWO = {"input_ids": torch.tensor([[2, 7], [11, 5]])}
+LONG = {"input_ids": torch.ones(1, 65).long()}
 LAYERS, LAST = "encoder.layer.*", "encoder.layer.1"
 HALF = tiny_bert(torch.bfloat16)
 
@@ -105,14 +106,14 @@ BAD = [
     (lambda t: encode(t, " \n\t "), "which has no token; give at least one word"),
     (lambda t: encode(t, "\x00\x07"), "which has no token"),
     (lambda t: encode(t, None), "expected one sentence as a str, got NoneType"),
-    (lambda t: encode(t, b"bytes"), "expected one sentence as a str, got bytes"),
+    (lambda t: encode(t, b"bytes"), "expected one sentence as a str, .*, got b'bytes'"),
     (
         lambda t: encode(t, ["A first one.", "A second."]),
-        "expected one sentence as a str, got list; encode sentences one at a time",
+        "list of its words, got .'A first one.*; encode sentences one at a time",
     ),
     (lambda t: encode(t, "a", pair=" \n\t"), "expected a sentence"),
     (lambda t: encode(t, "a", pair=""), "expected a sentence, got ''"),
-    (lambda t: encode(t, "a", pair=7), "expected one sentence as a str, got int"),
+    (lambda t: encode(t, "a", pair=7), "expected one sentence as a str, .*, got 7"),
     (
         lambda t: encode(t, "word " * 10_000),
         "expected at most 512 tokens, the model's positions, got 10002",
@@ -134,7 +135,12 @@ BAD = [
         lambda t: layer_influence(MODEL, {"input_ids": torch.ones(1, 0).long()}),
         r"one sentence, .* got \[1, 0\]",
     ),
+    (
+        lambda t: layer_influence(MODEL, LONG),
+        "expected at most 64 tokens, .* got 65; shorten the text",
+    ),
     (lambda t: shape_table(MODEL, TWO), r"expected one sentence, .* got \[2, 2\]"),
+    (lambda t: layer_stack(MODEL, LONG), "expected at most 64 tokens"),
     (
         lambda t: layer_influence(TRAINING, IDS),
         r"expected a model in eval mode, .* call model.eval\(\)",
@@ -151,11 +157,11 @@ BAD = [
     (lambda t: layer_influence(MODEL, None), "a Sentence, or a dict of tensors .*, got None"),
     (
         lambda t: layer_influence((MODEL, t), IDS),
-        "expected a model of transformers, got tuple; it comes first",
+        r"got tuple; unpack it: model, tokenizer = load_bert\(\)",
     ),
     (
         lambda t: noise_response((MODEL, t), IDS, position=0, observe=LAYERS),
-        "got tuple; it comes first",
+        "got tuple; unpack it",
     ),
     (
         lambda t: shape_table(t, IDS),
@@ -189,9 +195,19 @@ BAD = [
     ),
     (
         lambda t: shape_table(MODEL, ids(2, 30522)),
-        r"input_ids from 0 to 30521, got \[\[2, 30522\]\]; is the tokenizer the model's",
+        "input_ids from 0 to 30521, got 30522; is the tokenizer the model's",
     ),
-    (lambda t: shape_table(MODEL, ids(2, -1)), r"from 0 to 30521, got \[\[2, -1\]\]"),
+    (lambda t: shape_table(MODEL, ids(2, -1)), "expected input_ids from 0 to 30521, got -1"),
+    (beside(token_type_ids=torch.full((1, 4), 2)), "expected token_type_ids from 0 to 1, got 2"),
+    (
+        beside(token_type_ids=torch.zeros(1, 3).long()),
+        r"expected token_type_ids \[1, 4\], as input_ids, got \[1, 3\]",
+    ),
+    (
+        beside(position_ids=torch.zeros(1, 1).long()),
+        r"expected position_ids \[1, 4\], as input_ids, got \[1, 1\]",
+    ),
+    (beside(position_ids=torch.full((1, 4), 64)), "expected position_ids from 0 to 63, got 64"),
     (
         beside(attention_mask=torch.zeros(1, 4)),
         r"with at least one 1, got \[1, 4\] of \[0.0\]",
@@ -228,7 +244,7 @@ BAD = [
     ),
     (
         lambda t: layer_influence(MODEL, IDS, sigma=1),
-        r"expected only \[\] for method 'exact', got \['sigma'\]; leave it out",
+        "expected no sigma for method 'exact'; leave it out",
     ),
     (
         lambda t: layer_influence(MODEL, IDS, layers=[2]),
@@ -300,7 +316,10 @@ BAD = [
         noisy(inject="pooler"),
         r"expected a hidden state \[rows, seq=4, hidden\] at 'pooler' .*, got \[1, 8\]",
     ),
-    (noisy(observe=["pooler", LAYERS]), "stack expects each tensor to be equal size"),
+    (
+        noisy(observe=["pooler", LAYERS]),
+        "expected sites with positions, or all without, got .'pooler', 'encoder.layer.0'",
+    ),
     (noisy(position=[]), r"expected one or more positions, each once, got \[\]"),
     (noisy(position=[1, 1]), r"expected one or more positions, each once, got \[1, 1\]"),
     (noisy(position=1, interaction=True), r"expected two positions, got \[1\]"),
@@ -321,6 +340,7 @@ BAD = [
         lambda t: downstream_influence(MODEL, IDS, inject=LAST, method="noise"),
         "expected a site that runs before what is observed, got 'encoder.layer.1'",
     ),
+    (noisy(inputs=LONG), "at most 64 tokens, .* got 65"),
     (noisy(inputs={}), "a dict of tensors with 'input_ids', got {}"),
     (noisy(inputs=TWO), r"one sentence, .* got \[2, 2\]"),
     (noisy(inputs={"input_ids": torch.ones(4).long()}), r"one sentence, .* got \[4\]"),
@@ -348,7 +368,7 @@ BAD = [
     (run(record, []), r"the name of a site, or several, got \[\]; see module_tree"),
     (run(record, 3), "'int' object is not iterable"),
     (run(edit, {"embeddings": 0}), "'int' object is not callable"),
-    (lambda t: record((MODEL, t), "embeddings").__enter__(), "got tuple; it comes first"),
+    (lambda t: record((MODEL, t), "embeddings").__enter__(), "got tuple; unpack it"),
     (
         lambda t: edit(t, {"embeddings": abs}).__enter__(),
         f"got {TOKENIZER}; it comes first",
@@ -478,7 +498,7 @@ BAD = [
     (lambda t: explorer(MODEL, t, drawing="circle"), "expected one of .*got drawing='circle'"),
     (
         lambda t: explorer(MODEL, t, source=40),
-        "expected a position of the sentence, 0 to 12, got 40",
+        "expected a position of the sentence from 0 to 12, got 40",
     ),
     (lambda t: show_source(3), "expected a class, function or module with Python source, got 3"),
 ]
@@ -503,20 +523,23 @@ BAD += [
     (cat("cat", occurrence=2), "expected an occurrence of 'cat' from 0 to 1, got 2"),
     (cat("cat", occurrence=-1), "expected an occurrence of 'cat' from 0 to 1, got -1"),
     (cat("cat", occurrence=0.0), "an occurrence of 'cat', a whole number from 0 to 1, got 0.0"),
+    (cat("cat", text=1), "expected the number of a text from 0 to 0, got 1"),
     (cat(3), "expected a word of the sentence, got 3; its tokens are"),
     (cat(""), "expected a word of the sentence, got ''; its tokens are"),
     (cat("  "), "expected a word of the sentence, got '  '"),
     (cat(None), "expected a word of the sentence, got None"),
     (cat("ca"), "expected a word of the sentence, got 'ca'"),
     (cat("cat a big"), "expected a word of the sentence, got 'cat a big'"),
+    (cat_or_dog("cat", text=2), "expected the number of a text from 0 to 1, got 2"),
+    (cat_or_dog("dog", text=0), "expected a word of the sentence, got 'dog'"),
     (cat_or_dog("cat dog"), "expected a word of the sentence, got 'cat dog'"),
-    (lambda t: encode(t, ("a", "b", "c")), "too many values to unpack"),
-    (lambda t: encode(t, ("a", "b"), pair="c"), "expected one sentence as a str, got tuple"),
-    (lambda t: encode(t, ["a", 3]), "expected one sentence as a str, got list"),
-    (lambda t: encode(t, []), "expected one sentence as a str, got list"),
-    (lambda t: encode(t, {"text": "a"}), "expected one sentence as a str, got dict"),
-    (lambda t: encode(t, Path("a.txt")), "expected one sentence as a str, got PosixPath"),
-    (lambda t: encode("A text.", t), f"expected one sentence as a str, got {TOKENIZER}"),
+    (lambda t: encode(t, ("a", "b", "c")), "one sentence as a str, .*, got .'a', 'b', 'c'.;"),
+    (lambda t: encode(t, ("a", "b"), pair="c"), "one sentence as a str, .*, got .'a', 'b'.;"),
+    (lambda t: encode(t, ["a", 3]), r"one sentence as a str, .*, got \['a', 3\];"),
+    (lambda t: encode(t, []), "expected a sentence, got '', which has no token"),
+    (lambda t: encode(t, {"text": "a"}), "one sentence as a str, .*, got {'text': 'a'};"),
+    (lambda t: encode(t, Path("a.txt")), "one sentence as a str, .*, got PosixPath.'a.txt'.;"),
+    (lambda t: encode("A text.", t), f"expected one sentence as a str, .*, got {TOKENIZER}"),
     (lambda t: encode(t, "word " * 300, pair="word " * 300), "at most 512 tokens, .* got 603"),
     # several positions, directions, what is observed
     (noisy(position="12"), "a position, a whole number from 0 to 3, got '12'"),
@@ -590,7 +613,7 @@ for function, sampled in FUNCTIONS.items():
         ),
         (
             partial(lambda f, t: f(MODEL, IDS, method="exact", samples=3), function),
-            r"expected only \[\] for method 'exact', got \['samples'\]",
+            "expected no samples for method 'exact'",
         ),
         (
             partial(lambda f, m, t: f(MODEL, IDS, method=m, samples=0), function, sampled),
@@ -655,10 +678,8 @@ def quantised():
         (dropping, "training mode in 'encoder.layer.0.output.dropout'"),
         (lambda: changed(Drawing()), "one that draws random numbers"),
         (quantised, "got quantised ones"),
-        (
-            lambda: torch.nn.DataParallel(tiny_bert()),
-            "got DataParallel; it comes first, and if something holds it",
-        ),
+        (lambda: torch.nn.DataParallel(tiny_bert()), "which holds one; pass model.module"),
+        (lambda: torch.nn.Sequential(torch.nn.Sequential(tiny_bert())), r"pass model\[0\]\[0\]"),
     ],
 )
 def test_what_a_pass_does_and_what_holds_a_model(make, message):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 
@@ -138,14 +139,20 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, minilm, file, change
         load_bert(tmp_path)
 
 
-def test_a_pickle_is_named_and_never_read(tmp_path, minilm):
+def test_a_pickle_is_named_and_never_read_and_the_given_line_converts_it(tmp_path, minilm):
     tiny = tiny_bert(vocab_size=30522)
-    tiny.save_pretrained(tmp_path)
-    minilm[1].save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(tiny.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match=r"no \*.safetensors in .* a pickle, .* not read here"):
-        load_bert(tmp_path)
+    old = tmp_path / "old"
+    tiny.save_pretrained(old)
+    minilm[1].save_pretrained(old)
+    (old / "model.safetensors").unlink()
+    torch.save(tiny.state_dict(), old / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors in .*, got pytorch_model.bin, a pick") as error:
+        load_bert(old)
+    with contextlib.chdir(tmp_path):
+        exec(str(error.value).partition("load_bert('converted'): ")[2])
+    converted = load_bert(tmp_path / "converted")[0].state_dict()
+    assert all(torch.equal(converted[name], weight) for name, weight in tiny.state_dict().items())
+    assert not (old / "model.safetensors").exists()
 
 
 CONFIGURATION = """from transformers import BertConfig
@@ -325,6 +332,8 @@ def test_a_word_is_a_stretch_of_the_text(minilm, word, tokens):
         (("York Zurich",), "expected a word of the sentence, got 'York Zurich'"),
         (("",), "expected a word of the sentence, got ''"),
         (("in", 2), "an occurrence of 'in' from 0 to 1, got 2"),
+        (("in", 0, 1), "the number of a text from 0 to 0, got 1"),
+        (("in", 0, "pair"), "the number of a text, a whole number from 0 to 0, got 'pair'"),
     ],
 )
 def test_a_word_that_is_not_there_is_said(minilm, asked, message):
@@ -332,7 +341,7 @@ def test_a_word_that_is_not_there_is_said(minilm, asked, message):
         encode(minilm[1], TEXT).position(*asked)
 
 
-def test_a_word_of_a_pair_is_found_by_occurrence(minilm):
+def test_a_word_of_a_pair_is_found_by_occurrence_and_by_text(minilm):
     pair = encode(minilm[1], "Who robbed the bank?", "The bank by the river bank.")
     assert pair.tokens[7:9] == ["the", "bank"] and pair.texts == [
         None,
@@ -342,7 +351,16 @@ def test_a_word_of_a_pair_is_found_by_occurrence(minilm):
         None,
     ]
     found = [pair.position("bank", occurrence) for occurrence in range(3)]
-    assert found == [4, 8, 12] and pair.words[8] == 6  # words are counted through
+    assert found == [4, 8, 12] and pair.position("bank", 1, text=1) == 12
+    assert pair.position("Bank", text=1) == 8 and pair.words[8] == 6  # words are counted through
+
+
+def test_words_already_split(minilm):
+    split = encode(minilm[1], ["Don't", "go,", "U.S.", "man!"])
+    assert split.tokens[1:4] == ["don", "'", "t"] and split.text == "Don't go, U.S. man!"
+    assert split.words == [None, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, None]
+    assert split.inputs["input_ids"].equal(encode(minilm[1], split.text).inputs["input_ids"])
+    assert encode(minilm[1], ["who", "?"], ["a", "man."]).words == [None, 0, 1, None, 2, 3, 3, None]
 
 
 def test_a_sentence_moves_to_a_device(minilm):

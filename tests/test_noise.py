@@ -122,7 +122,8 @@ def test_responses_print_in_a_line(tiny, ids):
         noise_response(tiny, ids, position=0, observe=LAYERS, samples=s) for s in (1, 1, 2)
     )
     assert first.stderr.isnan().all() and equal(first, same) and not equal(first, other)
-    assert repr(first) == "Influence(2 sites x 5 targets x 1 sources: 0 1 2 3 4)"
+    how = "method=noise, inject=embeddings, sigma=0.01, samples=1, seed=0"
+    assert repr(first) == f"Influence({how}, 2 sites x 5 targets x 1 sources: 0 1 2 3 4)"
 
 
 @pytest.mark.parametrize("disabled", [False, True])

@@ -61,7 +61,7 @@ def associations(model, tokenizer, pairs: pd.DataFrame, *, orders: int = 5) -> p
     for relation, found in pairs.groupby("relation", sort=False):
         grids = []
         for seed in range(orders):
-            first, second = found["first"], found["second"]
+            first, second = list(found["first"]), list(found["second"])
             grids.append(list_influence(model, tokenizer, first, second, seed=seed))
         logs, strongest = advantage(grids)  # [order, head, pair]
         ratio, low, high = np.exp(interval(logs.mean(0).T))  # [head] each

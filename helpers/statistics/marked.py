@@ -212,7 +212,7 @@ def annotated(
     sentence = encode(tokenizer, text, words=sorted(places))
     numbers = np.array(sentence.words, dtype=float)  # NaN for what the tokenizer added
     pieces = pd.DataFrame(sentence.places, columns=["first", "last"]).groupby(numbers)
-    tokens = [positions.tolist() for positions in pieces.indices.values()]
+    tokens = [list(map(int, positions)) for positions in pieces.indices.values()]
     first = pieces["first"].min().to_numpy()
     last = pieces["last"].max().to_numpy()
 
