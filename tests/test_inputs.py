@@ -105,7 +105,7 @@ BAD = [
     (lambda t: encode(t, ""), "expected a sentence, got '', which has no token"),
     (lambda t: encode(t, " \n\t "), "which has no token; give at least one word"),
     (lambda t: encode(t, "\x00\x07"), "which has no token"),
-    (lambda t: encode(t, None), "expected one sentence as a str, got NoneType"),
+    (lambda t: encode(t, None), "expected one sentence as a str, .*, got None"),
     (lambda t: encode(t, b"bytes"), "expected one sentence as a str, .*, got b'bytes'"),
     (
         lambda t: encode(t, ["A first one.", "A second."]),

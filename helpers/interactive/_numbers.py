@@ -133,7 +133,7 @@ def chosen(
     last = len(matrix) - 1
     if source is None:
         measured = np.flatnonzero(~np.isnan(matrix).all(0))
-        source = next((i for i in measured if i not in special), 0)
+        source = int(next((i for i in measured if i not in special), 0))
     source = whole(source, "a position of the sentence", 0, last)
     if target is None:
         others = np.nan_to_num(matrix[:, source], nan=-1)

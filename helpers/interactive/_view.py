@@ -134,7 +134,7 @@ def settings_of(switches: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in switches.items():
         if value not in SWITCHES.get(name, ()):
             raise ValueError(f"expected one of {SWITCHES}, got {name}={value!r}")
-    return {name: choices[0] for name, choices in SWITCHES.items()} | switches
+    return {name: choices[0] for name, choices in SWITCHES.items()} | dict(switches)
 
 
 def save_page(influence: Any, path: str | Path) -> Path:
