@@ -89,7 +89,7 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
             f"expected one sentence, input_ids [1, seq], got {list(ids.shape)}; pass one at a time"
         )
     positions = getattr(model.config, "max_position_embeddings", math.inf)
-    if ids.shape[1] > positions:
+    if 0 < positions < ids.shape[1]:  # some configurations say -1
         raise ValueError(
             f"expected at most {positions} tokens, the model's positions, got {ids.shape[1]}; "
             "shorten the text"

@@ -127,15 +127,21 @@ def test_everything_works_on_bert_and_its_like(name, config, sizes):
     assert snapshot(model) == before
 
 
-@pytest.mark.parametrize(("name", "limit"), [("Bert", 40), ("Roberta", 38)])
-def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit):
+TOO_LONG = [
+    ("Bert", 40, "expected at most 40 tokens, the model's positions, got 41"),
+    ("Roberta", 38, "index out of range"),
+]
+
+
+@pytest.mark.parametrize(("name", "limit", "message"), TOO_LONG)
+def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit, message):
     """RoBERTa's positions start after its padding index, 1: two of its rows are never used."""
     model = build(f"{name}Model", f"{name}Config", WIDE)
     assert layer_stack(model, {"input_ids": torch.full((1, limit), 5)}).states[0].shape == (
         limit,
         8,
     )
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises((ValueError, IndexError, RuntimeError), match=message):
         layer_stack(model, {"input_ids": torch.full((1, limit + 1), 5)})
 
 

@@ -24,6 +24,7 @@ def without_heads(layer: nn.Module, heads: Sequence[int]) -> Iterator[None]:
 
     Raises `ValueError` for a head that is not there and a layer that `layer_parts` does not know.
 
+    >>> import torch
     >>> from transformers import BertConfig, BertModel
     >>> tiny = BertModel(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=16))
     >>> layer = tiny.eval().encoder.layer[0]
