@@ -146,7 +146,7 @@ def test_paths_and_heads_come_with_the_layer(page, root, minilm):
 def test_through_all_layers_is_computed_when_it_is_asked_for(page, root):
     root.get_by_role("button", name="through all layers").click()
     shown(page, selected=["all", 2, 1])
-    told = root.locator("h3", has_text="in through all layers").filter(has_not_text="±")
+    told = root.locator("h3", has_text="through all layers:").filter(has_not_text="±")
     told.wait_for()  # exact by now
     assert root.get_by_role("status").inner_text().startswith("hello1 moves")
 

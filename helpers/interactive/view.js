@@ -79,7 +79,7 @@ function two(value) {
 const times = (/** @type {Change} */ { before, after }) =>
   `× ${digits(Number((after / before).toPrecision(2)))}`;
 const percent = (/** @type {number} */ share) =>
-  share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+  share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
 /** @param {number} n */
 function nth(n) {
   const teens = n % 100 > 10 && n % 100 < 14;
@@ -236,7 +236,7 @@ function says({ values, errors, other }, words, t, s, name) {
   if (other && other[t][s] >= 0)
     text += `, in ${name} ${digits(other[t][s])} (× ${digits(other[t][s] / value)})`;
   if (t === s) return `${text}, its own position`;
-  return rank ? `${text}, ${nth(rank)} of ${order.length} sources` : text;
+  return rank ? `${text}, ${nth(rank)} of ${order.length} sources of ${spoken(words[t])}` : text;
 }
 /** The paths as one bar: what adds, and what interference takes away or gives.
  * @param {Path[]} parts */
@@ -258,11 +258,13 @@ function callOf({ call }, { head, ...settings }, [layer, target, source]) {
   return `${[call, ...options].join(", ")})`;
 }
 /** Where the numbers come from, as far as the influence knows it.
- * @param {Data} data @param {string} layer @param {number | null} head */
-function captionOf({ how, source }, layer, head) {
+ * @param {Data} data @param {Look} look */
+function captionOf({ how, source }, { panel: { name, errors }, head, word, sends }) {
+  const sampled = errors && listOf(errors, word, sends).some(error => error > 0);
+  const method = sampled && how.method === "exact" ? "estimated by sampling" : how.method;
   const versions = ["torch", "transformers"].filter(name => how[name])
     .map(name => `${name} ${how[name]}`).join(", ");
-  return [how.model, layer, head !== null && `head ${head}`, how.method,
+  return [how.model, name, head !== null && `head ${head}`, method,
     how.samples && `${how.samples} samples`, versions, source].filter(Boolean).join(" · ");
 }
 /** What is chosen, for the address of a page. @param {Settings} settings @param {any[]} selected */
@@ -627,8 +629,8 @@ function underHeadline({ words, label }, { word, order: [best], sends }) {
   const where = away === 1 ? "Right beside it" : `${away} places away`;
   if (best.far === null) return [`${where}; ${label || "influence"} ${digits(best.value)}.`];
   const [from, to] = sends ? [word, best.i] : [best.i, word];
-  return [`${where}, `, bold(words[to]), ` moves ${two(best.far)} as far as `, bold(words[from]),
-    " was pushed."];
+  return [`${where}, `, bold(words[to]), ` moves ${two(best.far)} times as far as `,
+    bold(words[from]), " was pushed."];
 }
 /** What two sentences, or two models, differ in most. @param {Ui} ui @param {Look} look */
 function comparison({ words, columns, names, hidden }, { changes: [best] }) {
@@ -673,7 +675,7 @@ function drawShares({ words, settings, label, data, hidden, places }, look) {
       "aria-pressed": i === (sends ? t : s) },
     written(words[i], true), wrap("i", wrap("b")), wrap("span", percent(share)),
     wrap("span", hidden ? two(far) : digits(value))));
-  return [wrap("p", wrap("span", ...title), wrap("span", "share"),
+  return [wrap("p", wrap("span", ...title), wrap("span", label ? "share" : "share of squares"),
     wrap("span", hidden ? "how far" : unit)), ...rows];
 }
 /** @param {Ui} ui @param {Look} look */
@@ -720,7 +722,7 @@ function drawChips(ui, { word, order, sends, shown, t, s }) {
   ui.chips.forEach((chip, i) => {
     const moved = order.find(one => one.i === i);
     const number = moved && (hidden ? two(moved.far) : digits(moved.value));
-    const far = `${sends ? "moves" : "moves it"} ${number} as far`;
+    const far = `${sends ? "moves" : "moves it"} ${number} times as far`;
     const rgb = comparing || i === word ? null : shade(ui, shown, ...pairOf(sends, word, i));
     chip.classList.toggle("bv-chosen", !comparing && i === word);
     chip.style.background = css(rgb);
@@ -765,8 +767,8 @@ function linesOf(ui, { word, order, sends, head, list, changes }) {
 /** @param {Ui} ui @param {Look} look */
 function drawArcs(ui, look) {
   const { at, settings, comparing } = ui;
+  at.stage.classList.toggle("bv-bare", settings.drawing !== "arcs"); // this moves the words
   const lines = linesOf(ui, look);
-  at.stage.classList.toggle("bv-bare", settings.drawing !== "arcs");
   [...at.arcs.children].forEach((node, k) => {
     const line = lines[k];
     const first = k === 0 || (comparing && k === 1);
@@ -805,16 +807,19 @@ function makeTiles(ui) {
   }));
 }
 /** @param {Ui} ui @param {Look} look */
-function drawPair({ at, words, label }, { panel, computed, t, s }) {
+function drawPair({ at, words, label }, { panel, computed, head, t, s }) {
+  const where = `in each layer${head === null ? "" : ", all heads"}`;
   const value = digits(panel.values[t][s]);
   const error = panel.errors?.[t][s] || 0;
   const mine = ranked(panel.values[t], t, null).find(({ i }) => i === s);
   const share = mine && !label ? [` · ${percent(mine.share)} of what `, bold(words[t]),
     " receives from others"] : [];
-  at.pair.replaceChildren(wrap("b", `${spoken(words[s])} → ${spoken(words[t])} in each layer`),
-    wrap("em", computed && [`${label || "influence"} ${value}`,
-      error > 0 && ` ± ${digits(error)}`, ` in ${panel.name}`, ...share]));
+  at.pair.replaceChildren(wrap("b", `${spoken(words[s])} → ${spoken(words[t])} ${where}`),
+    wrap("em", computed && [`${label || "influence"} ${placeOf(panel)}: ${value}`,
+      error > 0 && ` ± ${digits(error)} (estimate)`, ...share]));
 }
+/** @param {Panel} panel */
+const placeOf = ({ id, name }) => id === "all" ? name : `in ${name}`;
 /** The pair's values under the tiles. @param {Ui} ui @param {Look} look */
 function drawTrend(ui, look) {
   const { at, panels, data } = ui;
@@ -963,8 +968,9 @@ function drawLegend({ at, scale, settings, names, data, colours, contrast, panel
   const lines = settings.drawing === "lines";
   const partial = panels.some(({ values }) => values.every(row => row.every(Number.isNaN)));
   const layers = partial ? "the layers measured so far" : "all layers";
-  const what = data.label ? capital(data.label) : "Influence: how far the row’s word moves when "
-    + "the column’s is pushed a little, squared and summed over the numbers of the push; no unit."
+  const [to, from] = lines ? ["word on the right", "one on the left"] : ["row’s word", "column’s"];
+  const what = data.label ? capital(data.label) : `Influence: how far the ${to} moves when `
+    + `the ${from} is pushed a little, squared and summed over the numbers of the push; no unit.`
     + ` One scale for ${layers}. Sensitivity: what is loud need not carry news`;
   let text = `${what}.`;
   let width = "the root of the value";
@@ -1049,14 +1055,16 @@ function drawHint({ words, names, hover, comparing, settings, at }, { panel, sho
   const unknown = comparing && !panel.other;
   const alone = comparing && !unknown && head !== null;
   const told = [];
-  if (unknown) told.push(`${capital(names[1])} was not measured ${panel.name}: colours are those `
-    + `of ${names[0]}.`);
+  if (unknown) told.push(`${capital(names[1])} was not measured ${placeOf(panel)}: colours are `
+    + `those of ${names[0]}.`);
   if (alone) told.push(`Heads are known for ${names[0]} alone.`);
   if (head !== null) told.push(`Head ${head} alone: ${said()}.`,
     hover.head === undefined ? "Click it again for all heads." : "Click to keep it.");
   else if (hover.pair) told.push(said());
   else if (!unknown)
-    told.push(`Point at a word to see what it ${settings.direction}; click to keep it.`);
+    told.push(matchMedia("(pointer: coarse)").matches
+      ? `Tap a word to see what it ${settings.direction}.`
+      : `Point at a word to see what it ${settings.direction}; click to keep it.`);
   at.hint.textContent = told.join(" ");
 }
 /** The switches, as they are set. @param {Ui} ui */
@@ -1092,7 +1100,7 @@ function paint(ui, pointed = false) {
     }
     for (const draw of [drawHead, drawChips, drawArcs, drawSecond, drawHint]) draw(ui, look);
   });
-  at.caption.textContent = captionOf(data, look.panel.name, look.head);
+  at.caption.textContent = captionOf(data, look);
   root.dataset.state = JSON.stringify({ selected: model.get("selected"), ...settings,
     of: data.of });
   tell(ui);
@@ -1418,9 +1426,13 @@ function render({ model, el }) {
   root.addEventListener("pointermove", (/** @type {any} */ event) => {
     if (event.pointerType !== "touch") point(ui, event.target);
   });
-  root.addEventListener("focusin", (/** @type {any} */ event) => point(ui, event.target));
-  for (const type of ["pointerleave", "focusout"])
-    root.addEventListener(type, () => point(ui, root));
+  root.addEventListener("focusin", (/** @type {any} */ { target }) => {
+    if (target.matches(":focus-visible")) point(ui, target); // not by a tap, before its click
+  });
+  root.addEventListener("pointerleave", () => point(ui, root));
+  root.addEventListener("focusout", (/** @type {any} */ { relatedTarget }) => {
+    if (!root.contains(relatedTarget)) point(ui, root);
+  });
   matchMedia("print").addEventListener("change", theme);
   for (const [event, run] of Object.entries(listeners)) model.on(event, run);
   const themes = new MutationObserver(theme);
