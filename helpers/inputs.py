@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .models import positions
 from .words import Inputs, Sentence
 
 NUMBERED = {
@@ -31,7 +32,8 @@ def check_model(model: object) -> None:
 
 def check_precision(module: nn.Module) -> None:
     """Raise `ValueError` for what is too coarse for a derivative or a small difference."""
-    for part in module.modules():
+    part: Any
+    for part in (*module.modules(), *module.parameters()):
         if QUANTISED.search(type(part).__module__):
             raise ValueError(
                 "expected weights in float32 or float64, got quantised ones "
@@ -74,7 +76,9 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
             )
     inputs = getattr(inputs, "sentence", inputs)  # a MarkedSentence holds one
     given: Any = inputs.inputs if isinstance(inputs, Sentence) else inputs
-    if not isinstance(given, Mapping) or not isinstance(given.get("input_ids"), Tensor):
+    values = given.values() if isinstance(given, Mapping) else []
+    is_tensors = all(isinstance(value, Tensor | None) for value in values)
+    if not values or not is_tensors or given.get("input_ids") is None:
         raise ValueError(
             f"expected a Sentence, or a dict of tensors with 'input_ids', got {given!r:.80}; use "
             'encode(tokenizer, text), or tokenizer(text, return_tensors="pt")'
@@ -88,10 +92,10 @@ def prepare(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Any], list[str]
         raise ValueError(
             f"expected one sentence, input_ids [1, seq], got {list(ids.shape)}; pass one at a time"
         )
-    positions = getattr(model.config, "max_position_embeddings", math.inf)
-    if 0 < positions < ids.shape[1]:  # some configurations say -1
+    limit = positions(model)
+    if 0 < limit < ids.shape[1]:  # some configurations say -1
         raise ValueError(
-            f"expected at most {positions} tokens, the model's positions, got {ids.shape[1]}; "
+            f"expected at most {limit} tokens, the model's positions, got {ids.shape[1]}; "
             "shorten the text"
         )
     for name, size in NUMBERED.items():

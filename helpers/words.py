@@ -108,6 +108,11 @@ def encode(
     >>> encode(tokenizer, ["Don't", "embed!"]).words
     [None, 0, 0, 0, 1, 1, 1, None]
     """
+    if not callable(getattr(tokenizer, "tokenize", None)):
+        raise ValueError(
+            f"expected a tokenizer, got {type(tokenizer).__name__}; model, tokenizer = load_bert() "
+            "gives both, then encode(tokenizer, text)"
+        )
     if isinstance(text, tuple) and len(text) == 2 and pair is None:
         text, pair = text
     texts, known = [], []

@@ -6,7 +6,6 @@ import pytest
 import torch
 import transformers
 from conftest import tiny_bert
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from helpers import encode, inputs, layer_stack, load_bert, models, noise_response
@@ -41,7 +40,7 @@ def test_changed_weights_are_refused(tmp_path, monkeypatch):
 
 def test_without_the_package_the_same_model_is_asked_for_by_name(monkeypatch):
     asked = []
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda *_: None)
+    monkeypatch.setattr(models, "_bundled_minilm", lambda: None)
     monkeypatch.setattr(
         models.AutoTokenizer, "from_pretrained", lambda source, **_: asked.append(source) or 1 / 0
     )
@@ -113,10 +112,10 @@ def configured(**changes):
         (
             "model.safetensors",
             lambda content: content[: len(content) // 2],
-            "incomplete|not covered|IncompleteBuffer|InvalidOffset",
+            "are damaged or do not fit",
         ),
-        ("model.safetensors", lambda content: b"no tensors", "header"),
-        ("config.json", configured(hidden_size=16), "size mismatch|mismatched"),
+        ("model.safetensors", lambda content: b"no tensors", "are damaged or do not fit"),
+        ("config.json", configured(hidden_size=16), "are damaged or do not fit its config.json"),
         (
             "config.json",
             configured(num_hidden_layers=3),
@@ -135,7 +134,7 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, minilm, file, change
     minilm[1].save_pretrained(tmp_path)
     load_bert(tmp_path)
     (tmp_path / file).write_bytes(change((tmp_path / file).read_bytes()))
-    with pytest.raises((ValueError, RuntimeError, SafetensorError), match=message):
+    with pytest.raises(ValueError, match=message):
         load_bert(tmp_path)
 
 
@@ -188,7 +187,8 @@ def test_code_of_a_repository_never_runs(tmp_path, minilm, monkeypatch, capsys, 
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked, and y would run it"))
     # transformers 4 wants the repository's code for the tokenizer, too, and is refused as well
     if file == "config.json" or transformers.__version__ < "5":
-        with pytest.raises(ValueError, match="custom code"):
+        message = "brings code of its own .* never runs; if you trust it"
+        with pytest.raises(ValueError, match=message):
             load_bert(place, pretrained=pretrained)
     else:  # the model's own kind of tokenizer reads the same files
         _, tokenizer = load_bert(place, pretrained=pretrained)
@@ -248,7 +248,10 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     """Transformers makes up a tokenizer that knows no word, or fails, each in its own way."""
     model = random_model(kind)
     model.save_pretrained(tmp_path)
-    with pytest.raises(OSError, match=f"no tokenizer_config.json in '{tmp_path}'"):
+    message = (
+        rf"tokenizer's files in '{tmp_path}', got .* with tokenizer.save_pretrained\('{tmp_path}'\)"
+    )
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         load_bert(tmp_path)
     minilm[1].save_pretrained(
         tmp_path
@@ -259,21 +262,20 @@ def test_a_directory_without_a_tokenizer_is_refused_by_name(tmp_path, kind, mini
     assert torch.equal(
         loaded(**sentence.inputs).last_hidden_state, model(**sentence.inputs).last_hidden_state
     )
-    assert tokenizer.model_max_length == 40
+    assert tokenizer.model_max_length == models.positions(model) <= 40
     assert noise_response(
         loaded, sentence, position=1, observe="embeddings", samples=2
     ).values.shape == (1, 5, 1)
 
 
-def test_a_tokenizer_that_knows_no_word_is_refused(tmp_path, minilm):
-    """Transformers makes one up where the vocabulary is missing."""
+def test_a_broken_tokenizer_is_refused_by_name(tmp_path, minilm):
     tiny_bert(vocab_size=30522).save_pretrained(tmp_path)
     minilm[1].save_pretrained(tmp_path)
-    for file in ("tokenizer.json", "vocab.txt"):
-        (tmp_path / file).unlink(missing_ok=True)
-    with pytest.raises((ValueError, OSError, TypeError)) as error:
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(
+        ValueError, match=r"(?s)expected the tokenizer's files in .*tokenizer.save_pretrained"
+    ):
         load_bert(tmp_path)
-    assert transformers.__version__ < "5" or "knows special tokens only" in str(error.value)
 
 
 @pytest.mark.parametrize("fails", [False, True])

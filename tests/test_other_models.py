@@ -127,22 +127,18 @@ def test_everything_works_on_bert_and_its_like(name, config, sizes):
     assert snapshot(model) == before
 
 
-TOO_LONG = [
-    ("Bert", 40, "expected at most 40 tokens, the model's positions, got 41"),
-    ("Roberta", 38, "out of (range|bounds)"),
-]
-
-
-@pytest.mark.parametrize(("name", "limit", "message"), TOO_LONG)
-def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit, message):
+@pytest.mark.parametrize(("name", "limit"), [("Bert", 40), ("Roberta", 38)])
+def test_the_longest_input_is_as_long_as_the_model_can_take(name, limit):
     """RoBERTa's positions start after its padding index, 1: two of its rows are never used."""
     model = build(f"{name}Model", f"{name}Config", WIDE)
     assert layer_stack(model, {"input_ids": torch.full((1, limit), 5)}).states[0].shape == (
         limit,
         8,
     )
-    with pytest.raises((ValueError, IndexError, RuntimeError), match=message):
+    with pytest.raises(ValueError, match=f"at most {limit} tokens, .* got {limit + 1}"):
         layer_stack(model, {"input_ids": torch.full((1, limit + 1), 5)})
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, limit + 1), 5))
 
 
 def build_kind(kind, sizes):
