@@ -11,7 +11,7 @@ A block sees the passes of its own thread alone, so that two measurements on one
 import difflib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -26,6 +26,10 @@ class SiteError(KeyError):
     """A site that does not exist, did not run, or ran more than once."""
 
     __str__ = Exception.__str__  # KeyError would show its message quoted
+
+
+class Stop(Exception):
+    """Ends a forward pass whose rest nobody looks at."""
 
 
 class Trace(Mapping):
@@ -70,14 +74,18 @@ class Trace(Mapping):
 
 
 @contextmanager
-def record(model: nn.Module, sites: str | Iterable[str], *, detach: bool = True) -> Iterator[Trace]:
+def record(
+    model: nn.Module, sites: str | Iterable[str], *, detach: bool = True, stop: bool = False
+) -> Iterator[Trace]:
     """Record the hidden state at the given sites while the block runs.
 
     Yields a mapping from site name to a detached copy of the hidden state, e.g. [1, seq, hidden];
     with `detach=False` to the state itself, through which gradients flow (an
     `edit(model, {"embeddings": torch.Tensor.requires_grad_})` around it makes some in a model with
-    frozen weights). In a model with a head the names may lack their first part ("encoder.layer.0"
-    for "bert.encoder.layer.0"), here and when the mapping is read.
+    frozen weights). With `stop` the pass ends when every site has run once, and so does the block:
+    what stands in it behind the model's call is not run. In a model with a head the names may lack
+    their first part ("encoder.layer.0" for "bert.encoder.layer.0"), here and when the mapping is
+    read.
 
     Raises `SiteError` (a `KeyError`) for an unknown site and for a name or glob none of whose sites
     ran; `TypeError` for an output without a tensor. Inside an `edit` of the same site the edited
@@ -92,10 +100,13 @@ def record(model: nn.Module, sites: str | Iterable[str], *, detach: bool = True)
     >>> list(trace), torch.equal(trace["encoder.layer.1"], out.last_hidden_state)
     (['encoder.layer.0', 'encoder.layer.1'], True)
     """
+    wanted = resolve(model, sites)
     trace = Trace(getattr(model, "base_model_prefix", ""))
 
     def keep(site: str, hidden: Tensor) -> None:
         trace.runs.append((site, hidden.detach().clone() if detach else hidden))
+        if stop and len(trace) == len(wanted):
+            raise Stop
 
     with _at_sites(model, dict.fromkeys(names(sites), keep)):
         yield trace
@@ -236,7 +247,8 @@ def _at_sites(
         new = hook_of[site](site, hidden)
         return None if new is None else replace_hidden_state(passed, new)
 
-    with hooked(modules, before=put) if entering else hooked(modules, after=put):
+    watched = hooked(modules, before=put) if entering else hooked(modules, after=put)
+    with watched, suppress(Stop):
         yield
     for pattern, sites in found.items():
         if fired.isdisjoint(sites):

@@ -111,8 +111,10 @@ class Rows:
         observed = [] if callable(observe) else list(resolve(model, observe))
         self.injected = list(resolve(model, map(module_name, inject)))
         self.watched = [*self.injected, *observed]
+        self.once = False
         with clean_pass(model):
             ran, states = self._pass(2, {})
+        self.once = not self.function and len(ran) == len(set(ran))
         self.clean = list(map(_one_of_two, states))
         self.labels = _numbered(ran)
         runs = [k for k, site in enumerate(ran) if site in self.injected]
@@ -207,13 +209,13 @@ class Rows:
             yield self._by_target(k, states[k][1:] - clean).double()
 
     def _pass(self, rows: int, edits: Mapping) -> tuple[list[str], list[Tensor]]:
-        """Which watched site ran, one name a run, and its state."""
+        """Which watched site ran, one name a run, and its state; the pass ends with the last."""
         batch: dict[str, Any] = {}
         for name, value in self.inputs.items():
             is_tensor = isinstance(value, Tensor)
             batch[name] = value.expand(rows, *value.shape[1:]) if is_tensor else value
         with edit(self.model, edits, entering=self.entering):
-            with record(self.model, self.watched) as trace:
+            with record(self.model, self.watched, stop=self.once) as trace:
                 output = self.model(**batch)
         states = [hidden for _, hidden in trace.runs]
         if self.function:

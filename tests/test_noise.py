@@ -138,3 +138,10 @@ def test_a_bar_in_a_notebook_is_the_notebooks_own(disabled, monkeypatch):
     kinds = [sorted(output.data) for output in notebook.cells[0].outputs]  # a stream has no data
     bar = ["application/vnd.jupyter.widget-view+json", "text/plain"]
     assert kinds == ([["text/plain"]] if disabled else [bar, ["text/plain"]])
+
+
+def test_a_pass_ends_with_what_is_observed(tiny, ids):
+    ran = []
+    with tiny.encoder.layer[1].register_forward_hook(lambda *_: ran.append(1)):
+        noise_response(tiny, ids, position=1, observe="encoder.layer.0", samples=5)
+    assert len(ran) == 1, "the first pass finds out what runs"

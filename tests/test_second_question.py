@@ -272,7 +272,13 @@ def test_words():
     )
 
 
-def test_gradients_flow(tiny):
+def test_gradients_flow_and_the_pass_stops(tiny):
+    ran = []
+    with tiny.encoder.layer[1].register_forward_hook(lambda *_: ran.append(1)):
+        with record(tiny, "encoder.layer.0", stop=True) as trace:
+            tiny(**IDS)
+            ran.append("never")
+    assert not ran and trace["encoder.layer.0"].shape == (1, 4, 8)
     with edit(tiny, {"embeddings": torch.Tensor.requires_grad_}):
         with record(tiny, ["embeddings", "encoder.layer.1"], detach=False) as trace:
             tiny(**IDS)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..clean import clean_pass
-from ..hooks import edit, hidden_state, hooked, module_name, resolve
+from ..hooks import hidden_state, hooked, module_name, record, resolve
 from ..inputs import prepare
 from ..values import shortened
 from ..words import Inputs
@@ -155,10 +154,6 @@ def layer_stack(model: nn.Module, inputs: "Inputs | LayerStack") -> LayerStack:
     return LayerStack(model, inputs, names, ran, states, outputs, arguments, tokens, mask)
 
 
-class _Enough(Exception):
-    """Ends a forward pass whose rest nobody looks at."""
-
-
 @torch.no_grad()
 def layer_behind(stack: LayerStack, inject: str | None) -> int:
     """The number of the layer that what site `inject` puts out enters; None enters the first."""
@@ -167,15 +162,9 @@ def layer_behind(stack: LayerStack, inject: str | None) -> int:
     number = stack.number(inject)
     if number is None:
         prepared, _ = prepare(stack.model, stack.sentence)
-        put_out: list[Tensor] = []
-
-        def enough(hidden: Tensor) -> Tensor:
-            put_out.append(hidden)
-            raise _Enough
-
-        with suppress(_Enough), edit(stack.model, {inject: enough}):
+        with record(stack.model, inject, stop=True) as trace:
             stack.model(**prepared)
-        if torch.equal(put_out[0][0], stack.states[0]):
+        if torch.equal(trace.runs[0][1][0], stack.states[0]):
             return 0
     elif number + 1 < len(stack.layers):
         return number + 1

@@ -35,7 +35,7 @@ class KeptStack(LayerStack):
         if layer in self.kept:
             return self.kept[layer]
         seq, hidden = self.states[layer].shape
-        formed = 3 * seq * hidden**2 * self.states[layer].element_size()  # D_j, P_j, G_j
+        formed = 3 * seq * hidden**2 * self.states[layer].element_size()  # D_j, P_j, products
         found = super().jacobian(layer)
         if not self.kept or (len(self.kept) + 1) * formed <= KEPT_BYTES:
             self.kept[layer] = found

@@ -119,7 +119,7 @@ def reason(paths: Mapping[str, Any] | None, heads: Any | None, seq: int) -> dict
     return {"paths": parts, "heads": encoded(heads), "count": count}
 
 
-def chosen(
+def selected(
     matrix: np.ndarray,
     special: list[int],
     target: int | None,
@@ -128,7 +128,7 @@ def chosen(
 ) -> list[int]:
     """The target and the source: as given, else the first word and its strongest partner."""
     if receives:
-        source, target = chosen(matrix.T, special, source, target)
+        source, target = selected(matrix.T, special, source, target)
         return [target, source]
     last = len(matrix) - 1
     if source is None:

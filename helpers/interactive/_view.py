@@ -16,7 +16,7 @@ from ..figures import RAMP
 from ..result import Influence
 from ..text import joined
 from ..values import whole
-from ._numbers import Numbers, chosen, compared, encoded, from_array, reason
+from ._numbers import Numbers, compared, encoded, from_array, reason, selected
 
 HERE = Path(__file__).parent
 SOURCE = "BERT anatomy"  # in the caption of a page that is sent on
@@ -118,7 +118,7 @@ def view(
     else:
         layer = whole(layer, "a layer", 0, len(shown.layers) - 1, "; 'all' needs `through`")
         matrix = shown.values[layer]
-    pair = chosen(matrix, shown.special, target, source, settings["direction"] == "receives")
+    pair = selected(matrix, shown.special, target, source, settings["direction"] == "receives")
     start = {"settings": settings, "selected": [layer, *pair]}
     parts = {
         "data": data,
