@@ -1187,6 +1187,17 @@ def test_lanes_between_lines_do_not_cross(pure):
             assert not [1 for a in first for b in second if crosses(a, b)]
 
 
+def test_between_lines_an_arrow_has_room_for_its_tip(pure):
+    """As wide as it may be, beside the chosen word and with three others over its line."""
+    boxes = [{"x": 60 * (i % 6), "y": 90 * (i // 6) + 38, "w": 50, "h": 52} for i in range(12)]
+    for word, others in ((0, [1, 2, 3, 4]), (8, [7, 9, 10, 11])):
+        shown = [{"i": i, "value": 1.0} for i in others]
+        for arc in pure("arcsOf", shown, boxes, word, True, 1.0):
+            lane = next(y for _, y, _, end in segments(arc["d"])[1:] if y == end)
+            base = float(re.search(r"L[\d.]+,([\d.]+)", arc["tip"])[1])
+            assert lane < base - 4, "its tip begins under its lane"
+
+
 def segments(path):
     """The straight pieces of a path of V and H with round corners."""
     x, y = map(float, re.match(r"M([\d.-]+),([\d.-]+)", path).groups())

@@ -362,7 +362,7 @@ function portsOf(others, boxes, word) {
     const over = row > 0 ? y - rows[row - 1] - h : y;
     const gap = down ? rows[row + 1] - y - h : over;
     for (const side of sides) side.forEach((i, k) => {
-      const away = gap * (side.length - k) / (side.length + 1);
+      const away = 14 + (gap - 14) * (side.length - k) / (side.length + 1); // room for a tip
       const port = ports.indexOf(i) - (ports.length - 1) / 2;
       found.set(i, { x: x + w / 2 + step * port, lane: down ? y + h + away : y - away, down });
     });
